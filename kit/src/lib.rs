@@ -1,0 +1,1 @@
+//! The Rust service kit: client, app extension, health, configuration.

@@ -1,0 +1,1 @@
+//! The bindings building block: trait, requests, capabilities and behaviour suite.

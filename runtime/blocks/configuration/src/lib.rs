@@ -1,0 +1,1 @@
+//! The configuration building block: trait, requests, capabilities and behaviour suite.

@@ -1,0 +1,1 @@
+//! The conversation building block: trait, requests, capabilities and behaviour suite.

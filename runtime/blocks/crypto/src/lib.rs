@@ -1,0 +1,1 @@
+//! The crypto building block: trait, requests, capabilities and behaviour suite.

@@ -1,0 +1,1 @@
+//! The lock building block: trait, requests, capabilities and behaviour suite.

@@ -1,0 +1,1 @@
+//! The middleware building block: trait, requests, capabilities and behaviour suite.

@@ -1,0 +1,1 @@
+//! The name resolution block: trait, requests and behaviour suite.

@@ -1,0 +1,1 @@
+//! The pubsub building block: trait, requests, capabilities and behaviour suite.

@@ -1,0 +1,1 @@
+//! The state building block: trait, requests, capabilities and behaviour suite.

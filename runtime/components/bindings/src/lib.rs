@@ -1,0 +1,1 @@
+//! bindings.cron, bindings.http and bindings.localstorage.

@@ -1,0 +1,1 @@
+//! crypto.dapr.localstorage and the dapr.io/enc/v1 scheme.

@@ -1,0 +1,1 @@
+//! middleware.http.uppercase and middleware.http.routeralias.

@@ -1,0 +1,1 @@
+//! mDNS in Dapr's form and the per-user runtime registry.

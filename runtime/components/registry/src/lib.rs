@@ -1,0 +1,1 @@
+//! The one list of component types and how each is built.

@@ -1,0 +1,1 @@
+//! secretstores.local.file and secretstores.local.env.

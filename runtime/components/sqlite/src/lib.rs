@@ -1,0 +1,1 @@
+//! State, pub/sub, configuration, lock and name resolution on SQLite.

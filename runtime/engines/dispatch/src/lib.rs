@@ -1,0 +1,1 @@
+//! CloudEvents envelopes and the verdicts of delivery: ack, retry, drop, dead-letter.

@@ -1,0 +1,1 @@
+//! CEL content rules that choose the route of an event.

@@ -1,0 +1,1 @@
+//! When things fire: cron expressions, repeats and due times as pure functions.

@@ -1,0 +1,13 @@
+//! Identifiers, Go-style durations and the environment snapshot shared by every layer; no I/O.
+//!
+//! Wire types never pass the edge (design D4): inside, every id is a type of its own, so swapped arguments do
+//! not compile.
+
+pub mod duration;
+mod environment;
+mod id;
+mod truthy;
+
+pub use environment::Environment;
+pub use id::{ActorId, ActorType, AppId, ComponentName, InvalidId, Namespace, PubsubName, StateKey, Topic};
+pub use truthy::is_truthy;

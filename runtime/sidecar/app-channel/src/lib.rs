@@ -1,0 +1,1 @@
+//! The channel to the app: HTTP and gRPC, concurrency, tokens, health probes, configuration.

@@ -1,0 +1,1 @@
+//! Secrets, configuration, lock, cryptography, bindings and conversation as served to apps.

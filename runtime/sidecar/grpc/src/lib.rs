@@ -1,0 +1,1 @@
+//! The public gRPC server: method table, token, allow lists, reflection.

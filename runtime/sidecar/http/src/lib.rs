@@ -1,0 +1,1 @@
+//! The public HTTP server: segment matcher, token, CORS, limits, middleware pipelines, API logging.

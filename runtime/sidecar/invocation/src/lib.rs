@@ -1,0 +1,1 @@
+//! Service invocation: canonical targets, peers, the internal API, gRPC proxying and name resolution.

@@ -1,0 +1,1 @@
+//! Publish and deliver: envelopes, scopes, subscriptions, bulk, streaming, dead letters and the outbox.

@@ -1,0 +1,1 @@
+//! Runs operations under resiliency policies: the thin async shell over the engine.

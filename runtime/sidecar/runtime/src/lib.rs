@@ -1,0 +1,1 @@
+//! One sidecar as a value: options, wiring, life cycle, health, metadata, shutdown.

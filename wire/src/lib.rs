@@ -1,0 +1,1 @@
+//! The wire contracts: Dapr and platform protobuf packages, compiled without protoc.
