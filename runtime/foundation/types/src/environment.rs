@@ -10,7 +10,9 @@ pub struct Environment(Arc<BTreeMap<String, String>>);
 impl Environment {
     /// A snapshot from pairs.
     pub fn from_pairs<K: Into<String>, V: Into<String>>(pairs: impl IntoIterator<Item = (K, V)>) -> Self {
-        Self(Arc::new(pairs.into_iter().map(|(k, v)| (k.into(), v.into())).collect()))
+        Self(Arc::new(
+            pairs.into_iter().map(|(k, v)| (k.into(), v.into())).collect(),
+        ))
     }
 
     /// The value of a variable; `None` when it is not set.

@@ -8,6 +8,7 @@ mod environment;
 mod id;
 mod truthy;
 
+pub use duration::{DurationError, GoDuration, Period};
 pub use environment::Environment;
 pub use id::{ActorId, ActorType, AppId, ComponentName, InvalidId, Namespace, PubsubName, StateKey, Topic};
 pub use truthy::is_truthy;
