@@ -1,1 +1,16 @@
-//! The state building block: trait, requests, capabilities and behaviour suite.
+//! The state building block: trait, requests, capabilities, in-memory backend and behaviour suite.
+//!
+//! Knows nothing of HTTP, gRPC, key prefixes or encryption: those are the sidecar's (`runtime/sidecar/state`).
+//! The core of the trait is [`StateStore::transact`]: operations with the etags they expect in, new etags out
+//! (design D3); everything else is a capability or can be built from it.
+
+mod memory;
+mod query;
+mod request;
+mod store;
+pub mod suite;
+
+pub use memory::{MemoryStateStore, registration as memory_registration};
+pub use query::{Filter, Page, Query, QueryItem, QueryResult, SortKey, SortOrder};
+pub use request::{Consistency, Etag, Expect, Item, KeyPage, KeyPattern, Operation, ReadOptions, Ttl, Value, WriteOptions};
+pub use store::{Capabilities, DynStateStore, SharedStateStore, StateStore};
