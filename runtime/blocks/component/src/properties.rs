@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use outrigger_types::{duration, is_truthy};
+use outrigger_types::{duration::GoDuration, is_truthy};
 
 use crate::Error;
 
@@ -60,9 +60,9 @@ impl Properties {
     pub fn duration(&self, name: &str) -> Result<Option<Duration>, Error> {
         self.non_empty(name)
             .map(|value| {
-                duration::parse(value)
+                GoDuration::parse(value)
                     .ok()
-                    .and_then(|parsed| parsed.try_into().ok())
+                    .and_then(GoDuration::to_std)
                     .ok_or_else(|| Error::configuration(format!("metadata field {name:?}: {value:?} is not a duration such as 30s or 1h30m")))
             })
             .transpose()

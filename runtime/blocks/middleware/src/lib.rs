@@ -5,17 +5,13 @@
 
 use std::{fmt, sync::Arc};
 
-use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{Request, Response};
-use http_body_util::combinators::BoxBody;
 use outrigger_component::Error;
 
-/// A body on its way, whole or streaming.
-pub type Body = BoxBody<Bytes, BoxError>;
+mod body;
 
-/// Any error of a body stream.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub use body::{Body, BoxError};
 
 /// Which bodies a handler wants whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
