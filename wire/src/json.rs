@@ -2,6 +2,10 @@
 //!
 //! Dapr's HTTP API renders several gRPC messages this way, and embeds them as `Any` in error
 //! details. Decoding is strict unless [`Parse::ignore_unknown`] is set, as in Go's protojson.
+//!
+//! Nesting is bounded by prost's limit of 100 messages, so that hostile input cannot exhaust the
+//! stack. One level of a `google.protobuf.Value` costs two to three messages: a free-form JSON
+//! value may be about 30 objects deep, where Go allows thousands.
 
 use prost::Message;
 use prost_reflect::{DeserializeOptions, DynamicMessage, Kind, MessageDescriptor, SerializeOptions};
@@ -368,5 +372,19 @@ mod tests {
             encoded_to_json(JOB, &[0xff], Render::default()),
             Err(Error::Mismatch(_))
         ));
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        let parse = |depth: usize| {
+            let text = format!("{{\"data\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
+            from_slice::<JobHttpRequest>(
+                "dapr.proto.internals.v1.JobHTTPRequest",
+                text.as_bytes(),
+                Parse::default(),
+            )
+        };
+        assert!(parse(20).is_ok());
+        assert!(parse(10_000).is_err());
     }
 }
