@@ -1,1 +1,5 @@
-//! conversation.echo.
+//! Language model components: `conversation.echo` (A9.9).
+
+mod echo;
+
+pub use echo::{ECHO, Echo};
