@@ -127,8 +127,19 @@ pub trait PubSub: fmt::Debug + Send + Sync + 'static {
         let topic = topic.clone();
         async move {
             let mut failures = Vec::new();
-            for OutgoingEntry { id, data, content_type, metadata } in entries {
-                let message = Outgoing { topic: topic.clone(), data, content_type, metadata };
+            for OutgoingEntry {
+                id,
+                data,
+                content_type,
+                metadata,
+            } in entries
+            {
+                let message = Outgoing {
+                    topic: topic.clone(),
+                    data,
+                    content_type,
+                    metadata,
+                };
                 if let Err(error) = self.publish(message).await {
                     failures.push(BulkFailure { id, error });
                 }

@@ -4,6 +4,7 @@
 //! messages and redelivers what its handler did not take (A2.6).
 
 mod broker;
+pub mod guard;
 mod memory;
 mod message;
 pub mod suite;
@@ -12,5 +13,5 @@ pub use broker::{
     BulkOptions, Capabilities, DynPubSub, Handler, PubSub, SharedPubSub, SubscribeRequest, Subscription,
     SubscriptionControl,
 };
-pub use memory::{MemoryPubSub, registration as memory_registration};
-pub use message::{BulkFailure, Delivery, EntryId, OutgoingEntry, Outgoing, Verdict};
+pub use memory::{MemoryOptions, MemoryPubSub, registration as memory_registration};
+pub use message::{BulkFailure, Delivery, EntryId, Outgoing, OutgoingEntry, Verdict};
