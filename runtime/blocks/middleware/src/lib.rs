@@ -10,8 +10,10 @@ use http::{Request, Response};
 use outrigger_component::Error;
 
 mod body;
+mod pipeline;
 
 pub use body::{Body, BoxError};
+pub use pipeline::Pipeline;
 
 /// Which bodies a handler wants whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -3,11 +3,13 @@
 //! Each building block of the sidecar exports its endpoints as data ([`Endpoint`]); the HTTP server only matches and
 //! runs them. Handlers return [`ApiError`]; only the edge renders it (design D5), so no handler can invent an answer.
 
+mod components;
 mod endpoint;
 mod error;
 pub mod errors;
 mod request;
 
+pub use components::{Components, Loaded, Missing};
 pub use endpoint::{Endpoint, EndpointHandler, Group, handler};
 pub use error::{ApiError, Category, Detail, RenderedError};
 pub use outrigger_middleware::{Body, BoxError};
