@@ -1,0 +1,1 @@
+//! Logs (work in progress).

@@ -1,0 +1,4 @@
+//! Trace (work in progress).
+/// Makes spans.
+#[derive(Debug, Clone, Default)]
+pub struct Tracer;
