@@ -59,7 +59,11 @@ impl Value {
 impl fmt::Debug for Value {
     /// The size only: values are the app's business.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if matches!(self, Self::Json(_)) { "Json" } else { "Binary" };
+        let kind = if matches!(self, Self::Json(_)) {
+            "Json"
+        } else {
+            "Binary"
+        };
         write!(f, "{kind}({} bytes)", self.bytes().len())
     }
 }

@@ -25,6 +25,9 @@ pub struct Capabilities {
     pub keys_like: bool,
     /// At most this many operations in one transaction.
     pub max_transaction: Option<usize>,
+    /// Names left out of [`Capabilities::names`]: what the store can do although Dapr's component of the same type
+    /// does not say so.
+    pub unlisted: &'static [&'static str],
 }
 
 impl Capabilities {
@@ -40,7 +43,7 @@ impl Capabilities {
             (self.keys_like, "KEYS_LIKE"),
         ]
         .into_iter()
-        .filter_map(|(has, name)| has.then_some(name))
+        .filter_map(|(has, name)| (has && !self.unlisted.contains(&name)).then_some(name))
         .collect()
     }
 }
@@ -53,7 +56,11 @@ pub trait StateStore: fmt::Debug + Send + Sync + 'static {
     fn capabilities(&self) -> Capabilities;
 
     /// Reads one item; `None` when absent or expired.
-    fn get(&self, key: &StateKey, options: &ReadOptions) -> impl Future<Output = Result<Option<Item>, Error>> + Send;
+    fn get(
+        &self,
+        key: &StateKey,
+        options: &ReadOptions,
+    ) -> impl Future<Output = Result<Option<Item>, Error>> + Send;
 
     /// Reads several items, answers in the order of the keys. The default asks for them one after the other.
     fn get_many(
@@ -75,7 +82,10 @@ pub trait StateStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// `EtagMismatch` when one expectation does not hold, `EtagInvalid` when an etag is not of this store's form.
-    fn transact(&self, operations: Vec<Operation>) -> impl Future<Output = Result<Vec<Option<Etag>>, Error>> + Send;
+    fn transact(
+        &self,
+        operations: Vec<Operation>,
+    ) -> impl Future<Output = Result<Vec<Option<Etag>>, Error>> + Send;
 
     /// Applies operations independently of one another, answers in order. The default makes one transaction each;
     /// a backend may pipeline.
@@ -86,7 +96,11 @@ pub trait StateStore: fmt::Debug + Send + Sync + 'static {
         async move {
             let mut answers = Vec::with_capacity(operations.len());
             for operation in operations {
-                answers.push(self.transact(vec![operation]).await.map(|mut etags| etags.pop().flatten()));
+                answers.push(
+                    self.transact(vec![operation])
+                        .await
+                        .map(|mut etags| etags.pop().flatten()),
+                );
             }
             answers
         }
@@ -97,13 +111,21 @@ pub trait StateStore: fmt::Debug + Send + Sync + 'static {
         async { Err(Error::unsupported("the state store does not list keys")) }
     }
 
-    /// Removes all keys that begin with the prefix (capability `delete_with_prefix`); answers how many.
+    /// Removes the keys `<prefix>||<rest>` where the rest has no further `||` (capability `delete_with_prefix`);
+    /// answers how many. The `||` is added to a prefix that does not end with it (contrib `state/requests.go`).
+    ///
+    /// # Errors
+    /// `InvalidRequest` when the prefix is empty or `||`.
     fn delete_prefix(&self, _prefix: &str) -> impl Future<Output = Result<u64, Error>> + Send {
         async { Err(Error::unsupported("the state store does not delete by prefix")) }
     }
 
     /// Searches documents (capability `query`).
-    fn query(&self, _query: Query, _options: ReadOptions) -> impl Future<Output = Result<QueryResult, Error>> + Send {
+    fn query(
+        &self,
+        _query: Query,
+        _options: ReadOptions,
+    ) -> impl Future<Output = Result<QueryResult, Error>> + Send {
         async { Err(Error::unsupported("the state store does not support queries")) }
     }
 
@@ -123,7 +145,11 @@ pub trait DynStateStore: fmt::Debug + Send + Sync + 'static {
     /// See [`StateStore::capabilities`].
     fn capabilities(&self) -> Capabilities;
     /// See [`StateStore::get`].
-    fn get<'a>(&'a self, key: &'a StateKey, options: &'a ReadOptions) -> BoxFuture<'a, Result<Option<Item>, Error>>;
+    fn get<'a>(
+        &'a self,
+        key: &'a StateKey,
+        options: &'a ReadOptions,
+    ) -> BoxFuture<'a, Result<Option<Item>, Error>>;
     /// See [`StateStore::get_many`].
     fn get_many<'a>(
         &'a self,
@@ -153,7 +179,11 @@ impl<S: StateStore> DynStateStore for S {
     fn capabilities(&self) -> Capabilities {
         StateStore::capabilities(self)
     }
-    fn get<'a>(&'a self, key: &'a StateKey, options: &'a ReadOptions) -> BoxFuture<'a, Result<Option<Item>, Error>> {
+    fn get<'a>(
+        &'a self,
+        key: &'a StateKey,
+        options: &'a ReadOptions,
+    ) -> BoxFuture<'a, Result<Option<Item>, Error>> {
         Box::pin(StateStore::get(self, key, options))
     }
     fn get_many<'a>(
