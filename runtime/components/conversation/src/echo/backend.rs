@@ -24,13 +24,21 @@ fn call_of(position: usize, tool: &Tool) -> Result<ToolCall, Error> {
         }
         Some(_) => return Err(Error::invalid("tool function properties must be a map")),
     };
-    Ok(ToolCall { id: Some(position.to_string()), name: tool.name.clone(), arguments })
+    Ok(ToolCall {
+        id: Some(position.to_string()),
+        name: tool.name.clone(),
+        arguments,
+    })
 }
 
 impl Conversation for Echo {
     async fn converse(&self, request: Request) -> Result<Response, Error> {
-        let mut tool_calls =
-            request.tools.iter().enumerate().map(|(position, tool)| call_of(position, tool)).collect::<Result<Vec<_>, _>>()?;
+        let mut tool_calls = request
+            .tools
+            .iter()
+            .enumerate()
+            .map(|(position, tool)| call_of(position, tool))
+            .collect::<Result<Vec<_>, _>>()?;
         let mut texts = Vec::new();
         for message in request.messages {
             if message.role == Role::Tool {
@@ -50,13 +58,26 @@ impl Conversation for Echo {
         let content = texts.join("\n");
         // Words stand in for tokens, and the answer repeats the prompt, so both counts are one.
         let tokens = content.split_whitespace().count() as u64;
-        let finish_reason = if tool_calls.is_empty() { "stop" } else { "tool_calls" };
+        let finish_reason = if tool_calls.is_empty() {
+            "stop"
+        } else {
+            "tool_calls"
+        };
         Ok(Response {
             context_id: request.context_id,
             outputs: vec![Output {
-                choices: vec![Choice { finish_reason: finish_reason.to_owned(), index: 0, content, tool_calls }],
+                choices: vec![Choice {
+                    finish_reason: finish_reason.to_owned(),
+                    index: 0,
+                    content,
+                    tool_calls,
+                }],
                 model: None,
-                usage: Some(Usage { completion_tokens: tokens, prompt_tokens: tokens, total_tokens: 2 * tokens }),
+                usage: Some(Usage {
+                    completion_tokens: tokens,
+                    prompt_tokens: tokens,
+                    total_tokens: 2 * tokens,
+                }),
             }],
         })
     }

@@ -39,7 +39,10 @@ impl SecretStore for EnvStore {
     async fn get(&self, name: &str, _metadata: &Metadata) -> Result<Secret, Error> {
         let variable = format!("{}{name}", self.config.prefix);
         if !allowed(&variable) {
-            tracing::warn!(variable = name, "access to this environment variable is forbidden");
+            tracing::warn!(
+                variable = name,
+                "access to this environment variable is forbidden"
+            );
             return Ok(single(name, ""));
         }
         Ok(single(name, self.environment.get(&variable).unwrap_or_default()))

@@ -13,6 +13,8 @@ impl EnvConfig {
     /// Reads the metadata; there is nothing in it that could be wrong.
     #[must_use]
     pub fn parse(properties: &Properties) -> Self {
-        Self { prefix: properties.get("prefix").unwrap_or_default().to_owned() }
+        Self {
+            prefix: properties.get("prefix").unwrap_or_default().to_owned(),
+        }
     }
 }

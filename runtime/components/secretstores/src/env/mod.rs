@@ -14,8 +14,11 @@ pub use backend::EnvStore;
 pub use config::EnvConfig;
 
 /// How `secretstores.local.env` is built.
-pub const ENV: Registration<dyn DynSecretStore> =
-    Registration { type_names: &["secretstores.local.env"], versions: &["v1"], validate };
+pub const ENV: Registration<dyn DynSecretStore> = Registration {
+    type_names: &["secretstores.local.env"],
+    versions: &["v1"],
+    validate,
+};
 
 fn validate(spec: &Spec) -> Result<Open<dyn DynSecretStore>, outrigger_component::Error> {
     let config = EnvConfig::parse(&spec.properties);

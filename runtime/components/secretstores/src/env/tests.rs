@@ -13,7 +13,10 @@ fn store(prefix: &str) -> EnvStore {
         ("dapr_api_token", "token"),
         ("DAPR_X", "token"),
     ]);
-    EnvStore::new(EnvConfig::parse(&Properties::from_pairs([("prefix", prefix)])), environment)
+    EnvStore::new(
+        EnvConfig::parse(&Properties::from_pairs([("prefix", prefix)])),
+        environment,
+    )
 }
 
 #[tokio::test]
@@ -26,9 +29,14 @@ async fn one_variable_is_a_secret_of_its_own_name() {
 
 #[tokio::test]
 async fn absent_and_own_variables_read_as_empty() {
-    for (prefix, name) in
-        [("", "ABSENT"), ("", "APP_API_TOKEN"), ("", "app_api_token"), ("", "DAPR_X"), ("DAPR_", "X"), ("", "dapr_api_token")]
-    {
+    for (prefix, name) in [
+        ("", "ABSENT"),
+        ("", "APP_API_TOKEN"),
+        ("", "app_api_token"),
+        ("", "DAPR_X"),
+        ("DAPR_", "X"),
+        ("", "dapr_api_token"),
+    ] {
         let secret = store(prefix).get(name, &Metadata::new()).await.unwrap();
         assert_eq!(secret[name].expose(), "", "{prefix}{name}");
     }

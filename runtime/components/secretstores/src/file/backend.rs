@@ -27,7 +27,11 @@ impl FileStore {
     /// When there is no such file or it holds no JSON object.
     pub async fn open(config: FileConfig, path: PathBuf) -> Result<Self, Error> {
         let secrets = read(&path, &config).await?;
-        Ok(Self { config, path, last_good: Mutex::new(secrets) })
+        Ok(Self {
+            config,
+            path,
+            last_good: Mutex::new(secrets),
+        })
     }
 
     async fn refresh(&self) {
@@ -80,12 +84,18 @@ impl SecretStore for FileStore {
 
     async fn all(&self, _metadata: &Metadata) -> Result<BTreeMap<String, Secret>, Error> {
         self.refresh().await;
-        Ok(self.last_good.lock().unwrap_or_else(PoisonError::into_inner).clone())
+        Ok(self
+            .last_good
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone())
     }
 }
 
 impl fmt::Debug for FileStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FileStore").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("FileStore")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
     }
 }

@@ -23,9 +23,10 @@ pub(super) fn secrets(document: &Map<String, Value>, config: &FileConfig) -> BTr
     document
         .iter()
         .filter_map(|(name, value)| match value {
-            Value::String(text) => {
-                Some((name.clone(), Secret::from([(name.clone(), SecretString::from(text.as_str()))])))
-            }
+            Value::String(text) => Some((
+                name.clone(),
+                Secret::from([(name.clone(), SecretString::from(text.as_str()))]),
+            )),
             Value::Object(object) => Some((name.clone(), leaves(object, &config.nested_separator))),
             _ => None,
         })
@@ -61,5 +62,7 @@ fn visit(path: &str, value: &Value, separator: &str, found: &mut Secret) {
         Value::Null => String::new(),
         Value::Bool(_) | Value::Number(_) => value.to_string(),
     };
-    found.entry(path.to_owned()).or_insert_with(|| SecretString::from(text));
+    found
+        .entry(path.to_owned())
+        .or_insert_with(|| SecretString::from(text));
 }

@@ -15,8 +15,11 @@ pub use backend::FileStore;
 pub use config::FileConfig;
 
 /// How `secretstores.local.file` is built.
-pub const FILE: Registration<dyn DynSecretStore> =
-    Registration { type_names: &["secretstores.local.file"], versions: &["v1"], validate };
+pub const FILE: Registration<dyn DynSecretStore> = Registration {
+    type_names: &["secretstores.local.file"],
+    versions: &["v1"],
+    validate,
+};
 
 fn validate(spec: &Spec) -> Result<Open<dyn DynSecretStore>, Error> {
     let config = FileConfig::parse(&spec.properties)?;

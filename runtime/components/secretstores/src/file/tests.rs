@@ -25,38 +25,61 @@ async fn open(
     for (name, value) in extra {
         properties.insert(*name, *value);
     }
-    let store = (FILE.validate)(&spec(properties)).unwrap().run(Host::new("app", folder.path())).await.unwrap();
+    let store = (FILE.validate)(&spec(properties))
+        .unwrap()
+        .run(Host::new("app", folder.path()))
+        .await
+        .unwrap();
     (folder, path, store)
 }
 
 fn spec(properties: Properties) -> Spec {
-    Spec { name: "s".into(), type_name: "secretstores.local.file".into(), version: "v1".into(), properties }
+    Spec {
+        name: "s".into(),
+        type_name: "secretstores.local.file".into(),
+        version: "v1".into(),
+        properties,
+    }
 }
 
 fn plain(secret: &Secret) -> Vec<(&str, &str)> {
-    secret.iter().map(|(key, value)| (key.as_str(), value.expose())).collect()
+    secret
+        .iter()
+        .map(|(key, value)| (key.as_str(), value.expose()))
+        .collect()
 }
 
 #[tokio::test]
 async fn leaves_are_secrets_named_by_their_path() {
     let (_folder, _, store) = open(DOCUMENT, &[]).await;
     let metadata = Metadata::new();
-    for (name, value) in
-        [("redisPassword", "p"), ("port", "6379"), ("on", "true"), ("nothing", ""), ("db:user", "u"), ("db:hosts:1", "b")]
-    {
+    for (name, value) in [
+        ("redisPassword", "p"),
+        ("port", "6379"),
+        ("on", "true"),
+        ("nothing", ""),
+        ("db:user", "u"),
+        ("db:hosts:1", "b"),
+    ] {
         let secret = store.get(name, &metadata).await.unwrap();
         assert_eq!(plain(&secret), [(name, value)]);
     }
     assert!(!store.multi_valued());
     assert_eq!(store.all(&metadata).await.unwrap().len(), 7);
     let error = store.get("db", &metadata).await.unwrap_err();
-    assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::NotFound, "secret db not found"));
+    assert_eq!(
+        (error.kind(), error.to_string().as_str()),
+        (ErrorKind::NotFound, "secret db not found")
+    );
 }
 
 #[tokio::test]
 async fn the_separator_can_be_chosen() {
     let (_folder, _, store) = open(DOCUMENT, &[("nestedSeparator", ".")]).await;
-    assert_eq!(plain(&store.get("db.user", &Metadata::new()).await.unwrap()), [("db.user", "u")]);
+    assert_eq!(
+        plain(&store.get("db.user", &Metadata::new()).await.unwrap()),
+        [("db.user", "u")]
+    );
 }
 
 #[tokio::test]
@@ -65,7 +88,10 @@ async fn multi_valued_keeps_top_level_objects_together() {
     assert!(store.multi_valued());
     let all = store.all(&Metadata::new()).await.unwrap();
     assert_eq!(all.keys().collect::<Vec<_>>(), ["db", "redisPassword"]);
-    assert_eq!(plain(&all["db"]), [("hosts:0", "a"), ("hosts:1", "b"), ("user", "u")]);
+    assert_eq!(
+        plain(&all["db"]),
+        [("hosts:0", "a"), ("hosts:1", "b"), ("user", "u")]
+    );
     assert_eq!(plain(&all["redisPassword"]), [("redisPassword", "p")]);
 }
 
