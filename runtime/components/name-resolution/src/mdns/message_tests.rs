@@ -87,8 +87,9 @@ fn the_peers_words_are_understood() {
         v6: None,
         goodbye: false,
     };
-    assert_eq!(sightings(&parsed(PEER_ANNOUNCEMENT)), [here.clone()]);
-    assert_eq!(sightings(&parsed(PEER_ANSWER)), [here.clone()]);
+    for hex in [PEER_ANNOUNCEMENT, PEER_ANSWER] {
+        assert_eq!(sightings(&parsed(hex)), std::slice::from_ref(&here));
+    }
     assert_eq!(
         sightings(&parsed(PEER_GOODBYE)),
         [Sighting {
