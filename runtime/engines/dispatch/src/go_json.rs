@@ -8,4 +8,5 @@ mod format;
 mod scan;
 
 pub use format::{to_vec, write_f64, write_string};
+pub(crate) use scan::decode_string;
 pub use scan::{Error, MAX_DEPTH, Numbers, Scanner, transcode, transcode_prefix};

@@ -25,6 +25,9 @@ pub enum Error {
     /// The text ends within a value.
     #[error("unexpected end of JSON input")]
     End,
+    /// The same, in the words of Go's `Decoder`.
+    #[error("unexpected EOF")]
+    DecoderEnd,
     /// A byte is where it may not be.
     #[error("invalid character {} {context}", quote(*.byte))]
     Syntax {
@@ -44,6 +47,26 @@ pub enum Error {
         /// Go's name of the type that was needed.
         wanted: &'static str,
     },
+}
+
+impl Error {
+    /// In the words of `json.Unmarshal`, which does not tell blanks from a value cut off.
+    #[must_use]
+    pub fn in_unmarshal(self) -> Self {
+        match self {
+            Self::Empty | Self::DecoderEnd => Self::End,
+            other => other,
+        }
+    }
+
+    /// In the words of `json.Decoder`.
+    #[must_use]
+    pub fn in_decoder(self) -> Self {
+        match self {
+            Self::End => Self::DecoderEnd,
+            other => other,
+        }
+    }
 }
 
 fn quote(byte: u8) -> String {
