@@ -436,6 +436,10 @@ impl<T: Decode + Default> Decode for Vec<T> {
             Content::Sequence(items) => {
                 self.clear();
                 for (index, item) in items.iter().enumerate() {
+                    // yaml.v3 leaves nulls out of lists; JSON gives the empty value for them.
+                    if decoder.dialect == Dialect::YamlV3 && item.is_null() {
+                        continue;
+                    }
                     let mut value = T::default();
                     let errors = decoder.errors.len();
                     decoder.within(format!("[{index}]"), |decoder| value.decode(item, decoder));

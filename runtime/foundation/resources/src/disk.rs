@@ -258,14 +258,22 @@ impl Found {
             return;
         }
         let (documents, lost) = split(&bytes);
+        let (mut counted, mut lines_before) = (0, 0);
+        let mut lines_until = |start: usize| {
+            lines_before += bytes[counted..start]
+                .iter()
+                .filter(|byte| **byte == b'\n')
+                .count();
+            counted = start;
+            lines_before
+        };
         for (start, document) in documents {
-            let lines_before = bytes[..start].iter().filter(|byte| **byte == b'\n').count();
+            let lines_before = lines_until(start);
             self.read_document(&Document { file, lines_before }, document);
         }
         if let Some(start) = lost {
-            let lines_before = bytes[..start].iter().filter(|byte| **byte == b'\n').count();
             self.warnings.push(Warning {
-                line: lines_before + 1,
+                line: lines_until(start) + 1,
                 ..Warning::of_file(
                     Severity::Skipped,
                     file,

@@ -16,6 +16,8 @@ mod diff;
 mod disk;
 mod finding;
 mod go;
+#[cfg(test)]
+mod golden;
 pub mod kinds;
 pub mod references;
 mod scopes;

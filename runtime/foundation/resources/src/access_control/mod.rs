@@ -11,12 +11,13 @@ use trie::Trie;
 /// The policies as written.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AccessControlSpec {
-    /// What happens without a matching policy: `allow` or `deny`; empty for deny when there are policies.
+    /// What happens without a matching policy: `allow` or `deny`; empty for deny, unless the list of policies is
+    /// there and empty.
     pub default_action: String,
     /// The app's own trust domain; empty for `public`.
     pub trust_domain: String,
-    /// One policy per caller.
-    pub policies: Vec<AppPolicySpec>,
+    /// One policy per caller; `None` when not mentioned.
+    pub policies: Option<Vec<AppPolicySpec>>,
 }
 
 decode_fields!(AccessControlSpec {
@@ -150,7 +151,8 @@ impl AccessControlList {
     /// # Errors
     /// When a policy lacks app id, trust domain or namespace.
     pub fn new(spec: &AccessControlSpec, http: bool) -> Result<Option<Self>, InvalidAccessControl> {
-        if spec.trust_domain.is_empty() && spec.default_action.is_empty() && spec.policies.is_empty() {
+        let listed = spec.policies.as_deref().unwrap_or_default();
+        if spec.trust_domain.is_empty() && spec.default_action.is_empty() && listed.is_empty() {
             return Ok(None);
         }
         let mut invalid = InvalidAccessControl {
@@ -159,7 +161,7 @@ impl AccessControlList {
             missing_app_id: false,
         };
         let mut policies: HashMap<String, HashMap<String, Policy>> = HashMap::new();
-        for policy in &spec.policies {
+        for policy in listed {
             invalid.missing_app_id |= policy.app_id.is_empty();
             if policy.trust_domain.is_empty() {
                 invalid.missing_trust_domain.push(policy.app_id.clone());
@@ -196,11 +198,10 @@ impl AccessControlList {
         {
             return Err(invalid);
         }
-        // Upstream also denies when the list is absent rather than empty; YAML gives an absent one only together
-        // with a trust domain, so the absent list counts like policies.
-        let default_action = match spec.default_action.as_str() {
-            "" => "deny".to_owned(),
-            action => action.to_ascii_lowercase(),
+        let default_action = match (spec.default_action.as_str(), &spec.policies) {
+            ("", Some(policies)) if policies.is_empty() => "allow".to_owned(),
+            ("", _) => "deny".to_owned(),
+            (action, _) => action.to_ascii_lowercase(),
         };
         let trust_domain = if spec.trust_domain.is_empty() {
             "public".to_owned()
@@ -284,13 +285,13 @@ mod tests {
         AccessControlSpec {
             default_action: default.to_owned(),
             trust_domain: "public".to_owned(),
-            policies: vec![AppPolicySpec {
+            policies: Some(vec![AppPolicySpec {
                 app_id: "app1".to_owned(),
                 default_action: app_default.to_owned(),
                 trust_domain: "public".to_owned(),
                 namespace: "ns1".to_owned(),
                 operations,
-            }],
+            }]),
         }
     }
 
@@ -321,17 +322,21 @@ mod tests {
         assert!(decide(&spec("ALLOW", "", vec![])));
         assert!(!decide(&spec("deny", "", vec![])));
         assert!(!decide(&spec("", "", vec![])));
-        assert!(!decide(&AccessControlSpec {
+        let mut only_trust_domain = AccessControlSpec {
             trust_domain: "public".to_owned(),
             ..AccessControlSpec::default()
-        }));
+        };
+        assert!(!decide(&only_trust_domain));
+        only_trust_domain.policies = Some(Vec::new());
+        assert!(decide(&only_trust_domain));
     }
 
     #[test]
     fn incomplete_policies_are_refused_with_upstreams_text() {
         let mut bad = spec("allow", "", vec![]);
-        bad.policies[0].trust_domain.clear();
-        bad.policies.push(AppPolicySpec::default());
+        let policies = bad.policies.as_mut().unwrap();
+        policies[0].trust_domain.clear();
+        policies.push(AppPolicySpec::default());
         assert_eq!(
             AccessControlList::new(&bad, true).unwrap_err().to_string(),
             "invalid access control spec. missing trustdomain for apps: [app1 ], missing namespace for apps: [], \

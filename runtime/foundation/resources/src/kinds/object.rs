@@ -99,4 +99,12 @@ pub trait Resource: Decode + Default + Clone + PartialEq + Send + Sync + 'static
     fn in_scope(&self, app_id: &str) -> bool {
         crate::scopes::in_scope(self.scopes(), app_id)
     }
+    /// Whether it is for an app of a namespace (the variable `NAMESPACE`, possibly unset); resources without a
+    /// namespace are for all. Upstream's `authorizer` asks this of what the operator streams and reloads bring.
+    fn is_for(&self, app_id: &str, namespace: Option<&str>) -> bool {
+        let own = &self.meta().namespace;
+        let foreign =
+            namespace.is_some_and(|namespace| !namespace.is_empty() && !own.is_empty() && own != namespace);
+        !foreign && self.in_scope(app_id)
+    }
 }

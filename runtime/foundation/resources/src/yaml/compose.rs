@@ -23,6 +23,7 @@ type Slot = (Mark, Raw);
 
 pub(super) fn compose(text: &str, mode: Mode) -> Result<Option<Node>, YamlError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    check_characters(text)?;
     let Some((slots, root)) = read(text)? else {
         return Ok(None);
     };
@@ -42,6 +43,31 @@ fn error(at: Mark, message: impl Into<String>) -> YamlError {
         at,
         message: message.into(),
     }
+}
+
+/// libyaml reads printable characters only; the parser here is more generous.
+fn check_characters(text: &str) -> Result<(), YamlError> {
+    let mut at = Mark { line: 1, column: 1 };
+    for c in text.chars() {
+        let printable = matches!(c,
+            '\t' | '\n' | '\r' | ' '..='~' | '\u{85}' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}'
+            | '\u{10000}'..);
+        if !printable {
+            return Err(error(at, "control characters are not allowed"));
+        }
+        at = if c == '\n' {
+            Mark {
+                line: at.line + 1,
+                column: 1,
+            }
+        } else {
+            Mark {
+                column: at.column + 1,
+                ..at
+            }
+        };
+    }
+    Ok(())
 }
 
 /// A collection that is still open: its slot, and for a mapping the key waiting for its value.
@@ -197,6 +223,7 @@ impl Composer<'_> {
     fn scalar(&self, at: Mark, text: &str, plain: bool, tag: Option<&str>) -> Result<Content, YamlError> {
         let (value, replaced) = match tag {
             None if plain => (resolve::implicit(text, self.mode), None),
+            Some("!") if plain && self.mode == Mode::YamlV3 => (resolve::implicit(text, self.mode), None),
             None | Some("!") => (Scalar::String, None),
             Some(tag) => resolve::tagged(tag, text, self.mode).map_err(|message| error(at, message))?,
         };

@@ -8,7 +8,7 @@ use crate::go;
 /// The tree as JSON.
 ///
 /// # Errors
-/// In [`Mode::GoYamlV2`] for numbers JSON cannot say; [`Mode::YamlV3`] keeps their text.
+/// In [`Mode::GoYamlV2`] for numbers JSON cannot say, whose text [`Mode::YamlV3`] keeps; there for equal keys.
 pub fn to_json(node: &Node, mode: Mode) -> Result<Value, YamlError> {
     Ok(match &node.content {
         Content::Scalar { value, text } => match value {
@@ -33,6 +33,16 @@ pub fn to_json(node: &Node, mode: Mode) -> Result<Value, YamlError> {
                 .collect::<Result<_, _>>()?,
         ),
         Content::Mapping(mapping) => {
+            if mode == Mode::YamlV3
+                && let Some((key, first, later)) = mapping.duplicates.first()
+            {
+                let message = format!(
+                    "mapping key {} already defined at line {}",
+                    go::quote(key),
+                    first.line
+                );
+                return Err(YamlError { at: *later, message });
+            }
             let mut map = Map::new();
             for entry in &mapping.entries {
                 map.insert(entry.key.clone(), to_json(&entry.value, mode)?);

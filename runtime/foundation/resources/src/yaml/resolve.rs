@@ -19,7 +19,8 @@ pub(super) fn implicit(text: &str, mode: Mode) -> Scalar {
         return Scalar::Bool(value);
     }
     match text.as_bytes()[0] {
-        b'.' => go_float(text).map_or(Scalar::String, Scalar::Float),
+        // Here go-yaml hands the text to ParseFloat as it is, which takes underscores between digits.
+        b'.' => go_float(&without_underscores(text)).map_or(Scalar::String, Scalar::Float),
         b'+' | b'-' | b'0'..=b'9' => number(text),
         _ => Scalar::String,
     }
@@ -92,6 +93,17 @@ fn number(text: &str) -> Scalar {
         return Scalar::Float(value);
     }
     Scalar::String
+}
+
+fn without_underscores(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let digit = |at: Option<usize>| at.and_then(|at| bytes.get(at)).is_some_and(u8::is_ascii_digit);
+    let misplaced = |at: &usize| bytes[*at] == b'_' && !(digit(at.checked_sub(1)) && digit(Some(at + 1)));
+    if (0..bytes.len()).any(|at| misplaced(&at)) {
+        text.to_owned()
+    } else {
+        text.replace('_', "")
+    }
 }
 
 /// `strconv.ParseUint(s, 0, 64)` without underscores: prefixes 0x, 0o, 0b and a bare leading 0 for octal.
