@@ -116,7 +116,7 @@ impl Database {
     pub(crate) async fn open(
         settings: Settings,
         base_dir: &Path,
-        set_up: impl FnOnce(&Connection) -> Result<(), Error> + Send + 'static,
+        set_up: impl FnOnce(&mut Connection) -> Result<(), Error> + Send + 'static,
     ) -> Result<Self, Error> {
         let writes = Arc::new(Queue::new());
         let (commit_sender, commits) = watch::channel(0);
@@ -127,10 +127,12 @@ impl Database {
             .name("sqlite-writer".into())
             .stack_size(STACK)
             .spawn(move || {
-                let opened = thread_settings.open_writer(&thread_dir).and_then(|connection| {
-                    set_up(&connection)?;
-                    Ok(connection)
-                });
+                let opened = thread_settings
+                    .open_writer(&thread_dir)
+                    .and_then(|mut connection| {
+                        set_up(&mut connection)?;
+                        Ok(connection)
+                    });
                 match opened {
                     Ok(connection) => {
                         if ready_sender.send(Ok(())).is_ok() {

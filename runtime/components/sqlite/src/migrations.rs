@@ -54,6 +54,24 @@ pub(crate) fn perform(
     })
 }
 
+/// Refuses a database that a newer version of this program has changed: for the formats that are ours alone.
+///
+/// # Errors
+/// A configuration error that says so.
+pub(crate) fn refuse_newer(
+    connection: &Connection,
+    table: &str,
+    key: &str,
+    known: usize,
+) -> Result<(), Error> {
+    match level(connection, table, key)? {
+        Some(level) if level > known => Err(Error::configuration(format!(
+            "the database has format version {level} of {key}, this version knows {known}; use a newer outrigger or another file"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// The level stored, `None` without table or row.
 fn level(connection: &Connection, table: &str, key: &str) -> Result<Option<usize>, Error> {
     let wrap = |error| failed("failed to read migration level", error);

@@ -6,6 +6,8 @@ mod config;
 mod schema;
 mod statements;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
