@@ -9,8 +9,10 @@
 //! There is no global state: no default registry, no global tracer, no process environment. Everything public
 //! takes plain values, so resource types stay out of here.
 
+mod float;
 pub mod logs;
 pub mod metrics;
+mod timestamp;
 pub mod trace;
 
 pub use metrics::Metrics;

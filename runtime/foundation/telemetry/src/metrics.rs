@@ -43,9 +43,9 @@ pub const MAX_LABEL_VALUE_BYTES: usize = 255;
 
 /// Upper bounds of latency histograms in milliseconds when none are configured.
 pub const DEFAULT_LATENCY_BUCKETS: [f64; 34] = [
-    1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 13.0, 16.0, 20.0, 25.0, 30.0, 40.0, 50.0, 65.0, 80.0, 100.0, 130.0,
-    160.0, 200.0, 250.0, 300.0, 400.0, 500.0, 650.0, 800.0, 1_000.0, 2_000.0, 5_000.0, 10_000.0, 20_000.0,
-    50_000.0, 100_000.0,
+    1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 13.0, 16.0, 20.0, 25.0, 30.0, 40.0, 50.0, 65.0, 80.0, 100.0,
+    130.0, 160.0, 200.0, 250.0, 300.0, 400.0, 500.0, 650.0, 800.0, 1_000.0, 2_000.0, 5_000.0, 10_000.0,
+    20_000.0, 50_000.0, 100_000.0,
 ];
 
 const SIZE_BUCKETS: [f64; 13] = [
@@ -209,7 +209,11 @@ fn latency_bounds(configured: &[f64]) -> Vec<f64> {
     if configured.is_empty() {
         return DEFAULT_LATENCY_BUCKETS.to_vec();
     }
-    let mut bounds: Vec<f64> = configured.iter().copied().filter(|b| *b > 0.0 && b.is_finite()).collect();
+    let mut bounds: Vec<f64> = configured
+        .iter()
+        .copied()
+        .filter(|b| *b > 0.0 && b.is_finite())
+        .collect();
     bounds.sort_by(f64::total_cmp);
     bounds.dedup();
     bounds

@@ -1,4 +1,31 @@
-//! Trace (work in progress).
-/// Makes spans.
-#[derive(Debug, Clone, Default)]
-pub struct Tracer;
+//! Trace context, baggage, sampling, spans and exporters (rows C1–C4, C11).
+//!
+//! Spans are made explicitly, because names and attributes must be the peer's. A request that is not sampled
+//! costs two random numbers and no allocation; a recorded one is boxed, and handed to a bounded queue when it
+//! ends. Nothing is global: a [`Tracer`] is a value.
+
+mod attributes;
+pub mod baggage;
+mod batch;
+mod context;
+mod export;
+mod ids;
+mod options;
+mod otlp;
+mod resource;
+mod sampler;
+mod span;
+mod stdout;
+mod tracer;
+mod transport;
+mod zipkin;
+
+pub use attributes::{HttpExchange, Protocol};
+pub use baggage::InvalidBaggage;
+pub use context::{MAX_TRACESTATE_BYTES, SpanContext, SpanId, TraceId, Traceparent};
+pub use ids::{IdSource, RandomIds};
+pub use options::{Clock, OtlpOptions, OtlpProtocol, TraceError, TracerOptions};
+pub use sampler::Sampler;
+pub use span::{Recording, Span, SpanKind};
+pub use tracer::Tracer;
+pub use transport::Resolver;

@@ -58,14 +58,19 @@ impl Pair {
     ) -> Result<Self, MetricsError> {
         Ok(Self {
             count: families.counter(&format!("{measure}/count"), what, labels)?,
-            latency: families.latency(&format!("{measure}/latencies"), &format!("{what}: latency (ms)"), labels)?,
+            latency: families.latency(
+                &format!("{measure}/latencies"),
+                &format!("{what}: latency (ms)"),
+                labels,
+            )?,
         })
     }
 
     fn record(&self, labels: &[&str], elapsed: Duration) {
         self.count.with(labels, Counter::inc);
         if !elapsed.is_zero() {
-            self.latency.with(labels, |series| series.observe(milliseconds(elapsed)));
+            self.latency
+                .with(labels, |series| series.observe(milliseconds(elapsed)));
         }
     }
 }
@@ -92,7 +97,14 @@ impl ComponentFamilies {
     pub(super) fn new(families: &Families) -> Result<Self, MetricsError> {
         let plain = ["app_id", "component", "namespace", "success"];
         let operation = ["app_id", "component", "namespace", "operation", "success"];
-        let ingress = ["app_id", "component", "namespace", "process_status", "topic", "status"];
+        let ingress = [
+            "app_id",
+            "component",
+            "namespace",
+            "process_status",
+            "topic",
+            "status",
+        ];
         let egress = ["app_id", "component", "namespace", "success", "topic"];
         let pair = |name: &str, what: &str, labels: &[&'static str]| {
             Pair::new(families, &format!("component/{name}"), what, labels)
@@ -148,7 +160,14 @@ impl Metrics {
         let process_status = process_status.as_str();
         let status = if status.is_empty() { process_status } else { status };
         inner.component.pubsub_ingress.record(
-            &[&inner.app_id, component, &inner.namespace, process_status, topic, status],
+            &[
+                &inner.app_id,
+                component,
+                &inner.namespace,
+                process_status,
+                topic,
+                status,
+            ],
             elapsed,
         );
     }
@@ -174,7 +193,13 @@ impl Metrics {
         let Some(inner) = self.0.as_deref() else { return };
         if entries > 0 {
             inner.component.bulk_ingress_events.with(
-                &[&inner.app_id, component, &inner.namespace, process_status.as_str(), topic],
+                &[
+                    &inner.app_id,
+                    component,
+                    &inner.namespace,
+                    process_status.as_str(),
+                    topic,
+                ],
                 Counter::inc,
             );
         }
@@ -202,10 +227,10 @@ impl Metrics {
     /// Counts one event of an input binding.
     pub fn input_binding(&self, component: &str, success: bool, elapsed: Duration) {
         let Some(inner) = self.0.as_deref() else { return };
-        inner
-            .component
-            .input_binding
-            .record(&[&inner.app_id, component, &inner.namespace, flag(success)], elapsed);
+        inner.component.input_binding.record(
+            &[&inner.app_id, component, &inner.namespace, flag(success)],
+            elapsed,
+        );
     }
 
     /// Counts one call of a component.
@@ -227,7 +252,13 @@ impl Metrics {
             ComponentCall::Crypto => &families.crypto,
         };
         pair.record(
-            &[&inner.app_id, component, &inner.namespace, operation, flag(success)],
+            &[
+                &inner.app_id,
+                component,
+                &inner.namespace,
+                operation,
+                flag(success),
+            ],
             elapsed,
         );
     }
@@ -235,10 +266,10 @@ impl Metrics {
     /// Counts one call of a conversation component.
     pub fn conversation(&self, component: &str, success: bool, elapsed: Duration) {
         let Some(inner) = self.0.as_deref() else { return };
-        inner
-            .component
-            .conversation
-            .record(&[&inner.app_id, component, &inner.namespace, flag(success)], elapsed);
+        inner.component.conversation.record(
+            &[&inner.app_id, component, &inner.namespace, flag(success)],
+            elapsed,
+        );
     }
 
     /// Counts one job trigger delivered to the app (`operation` is `job_trigger_op`).
@@ -246,7 +277,11 @@ impl Metrics {
         let Some(inner) = self.0.as_deref() else { return };
         let families = &inner.component;
         let labels = [inner.app_id.as_str(), &inner.namespace, operation];
-        let count = if success { &families.job_success } else { &families.job_failure };
+        let count = if success {
+            &families.job_success
+        } else {
+            &families.job_failure
+        };
         count.with(&labels, Counter::inc);
         if !elapsed.is_zero() {
             let labels = [labels[0], labels[1], labels[2], flag(success)];

@@ -111,7 +111,10 @@ impl Instrument for Counter {
 
     fn read(&self, metric: &mut proto::Metric) {
         let mut counter = proto::Counter::default();
-        #[expect(clippy::cast_precision_loss, reason = "the exposition format has only doubles")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "the exposition format has only doubles"
+        )]
         counter.set_value(self.value() as f64);
         metric.set_counter(counter);
     }
@@ -126,7 +129,10 @@ impl Instrument for Gauge {
 
     fn read(&self, metric: &mut proto::Metric) {
         let mut gauge = proto::Gauge::default();
-        #[expect(clippy::cast_precision_loss, reason = "the exposition format has only doubles")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "the exposition format has only doubles"
+        )]
         gauge.set_value(self.value() as f64);
         metric.set_gauge(gauge);
     }
@@ -197,7 +203,12 @@ impl<M: Instrument> Family<M> {
     /// An empty value is an unset tag and is exported as such.
     #[must_use]
     pub fn series(&self, values: &[&str]) -> Arc<M> {
-        debug_assert_eq!(values.len(), self.0.labels.len(), "label values of {}", self.0.name);
+        debug_assert_eq!(
+            values.len(),
+            self.0.labels.len(),
+            "label values of {}",
+            self.0.name
+        );
         if self.is_plain(values) {
             return self.admit(values);
         }
@@ -258,7 +269,13 @@ impl<M: Instrument> Family<M> {
             .labels
             .iter()
             .zip(values)
-            .map(|(label, value)| if *label == "app_id" { value } else { OVERFLOW_LABEL_VALUE })
+            .map(|(label, value)| {
+                if *label == "app_id" {
+                    value
+                } else {
+                    OVERFLOW_LABEL_VALUE
+                }
+            })
             .collect();
         inner
             .series
@@ -437,7 +454,9 @@ impl Families {
             bounds: Arc::clone(bounds),
             series: SeriesMap::new(MAX_SERIES_PER_FAMILY + 1),
         }));
-        self.registry.register(Box::new(family.clone())).map_err(register)?;
+        self.registry
+            .register(Box::new(family.clone()))
+            .map_err(register)?;
         Ok(family)
     }
 }
@@ -446,7 +465,11 @@ impl Families {
 fn exposed_name(measure: &str) -> String {
     let mut name = String::with_capacity(measure.len() + 5);
     name.push_str("dapr_");
-    name.extend(measure.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }));
+    name.extend(
+        measure
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }),
+    );
     name
 }
 
@@ -482,7 +505,12 @@ mod tests {
         }
         let mut metric = proto::Metric::default();
         histogram.read(&mut metric);
-        let counts: Vec<u64> = metric.get_histogram().get_bucket().iter().map(|b| b.cumulative_count()).collect();
+        let counts: Vec<u64> = metric
+            .get_histogram()
+            .get_bucket()
+            .iter()
+            .map(|b| b.cumulative_count())
+            .collect();
         assert_eq!(counts, [2, 4]);
         assert_eq!(metric.get_histogram().get_sample_count(), 5);
         assert!((metric.get_histogram().get_sample_sum() - 13.5).abs() < 1e-9);

@@ -161,14 +161,20 @@ impl Metrics {
     ) {
         if let Some(inner) = self.0.as_deref() {
             let sizes = Some((received_bytes, sent_bytes));
-            inner.grpc.server.record(&inner.app_id, method, code, sizes, elapsed);
+            inner
+                .grpc
+                .server
+                .record(&inner.app_id, method, code, sizes, elapsed);
         }
     }
 
     /// Counts a proxied stream received.
     pub fn grpc_server_stream_completed(&self, method: &str, code: i32, elapsed: Duration) {
         if let Some(inner) = self.0.as_deref() {
-            inner.grpc.server.record(&inner.app_id, method, code, None, elapsed);
+            inner
+                .grpc
+                .server
+                .record(&inner.app_id, method, code, None, elapsed);
         }
     }
 
@@ -183,14 +189,20 @@ impl Metrics {
     ) {
         if let Some(inner) = self.0.as_deref() {
             let sizes = Some((received_bytes, sent_bytes));
-            inner.grpc.client.record(&inner.app_id, method, code, sizes, elapsed);
+            inner
+                .grpc
+                .client
+                .record(&inner.app_id, method, code, sizes, elapsed);
         }
     }
 
     /// Counts a proxied stream made.
     pub fn grpc_client_stream_completed(&self, method: &str, code: i32, elapsed: Duration) {
         if let Some(inner) = self.0.as_deref() {
-            inner.grpc.client.record(&inner.app_id, method, code, None, elapsed);
+            inner
+                .grpc
+                .client
+                .record(&inner.app_id, method, code, None, elapsed);
         }
     }
 

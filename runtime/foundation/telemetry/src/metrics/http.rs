@@ -80,12 +80,17 @@ impl AppSeries {
     }
 
     fn observe(&self, app_id: &str, value: u64) {
-        self.series.get_or_init(|| self.family.series(&[app_id])).observe(bytes(value));
+        self.series
+            .get_or_init(|| self.family.series(&[app_id]))
+            .observe(bytes(value));
     }
 }
 
 /// Bytes as the exposition's double.
-#[expect(clippy::cast_precision_loss, reason = "the exposition format has only doubles")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "the exposition format has only doubles"
+)]
 pub(super) fn bytes(value: u64) -> f64 {
     value as f64
 }
@@ -98,11 +103,8 @@ impl HttpFamilies {
             "Request body bytes by Content-Length",
             &["app_id"],
         )?;
-        let response_bytes = families.size(
-            "http/server/response_bytes",
-            "Response body bytes",
-            &["app_id"],
-        )?;
+        let response_bytes =
+            families.size("http/server/response_bytes", "Response body bytes", &["app_id"])?;
         Ok(Self {
             paths: Paths {
                 matcher: PathMatcher::new(&options.path_matching, options.increased_cardinality)?,
@@ -122,7 +124,11 @@ impl HttpFamilies {
                 &request,
             )?,
             server_response_count: if options.increased_cardinality {
-                Some(families.counter("http/server/response_count", "Responses sent by the server", &request)?)
+                Some(families.counter(
+                    "http/server/response_count",
+                    "Responses sent by the server",
+                    &request,
+                )?)
             } else {
                 None
             },
@@ -204,7 +210,11 @@ impl Paths {
                 return Cow::Owned(label.into_owned());
             }
         }
-        if self.legacy { metric_label(path) } else { Cow::Borrowed("") }
+        if self.legacy {
+            metric_label(path)
+        } else {
+            Cow::Borrowed("")
+        }
     }
 
     fn server_path<'a>(&'a self, path: &'a str) -> Cow<'a, str> {
@@ -239,7 +249,11 @@ impl Metrics {
         let Some(inner) = self.0.as_deref() else { return };
         let http = &inner.http;
         let method = http.paths.method(request.method);
-        let raw_path = if http.paths.is_path_labelled() { request.path } else { "" };
+        let raw_path = if http.paths.is_path_labelled() {
+            request.path
+        } else {
+            ""
+        };
         let mut digits = itoa::Buffer::new();
         let status = digits.format(request.status);
         let elapsed = whole_milliseconds(request.elapsed);
@@ -258,15 +272,20 @@ impl Metrics {
                 Arc::new(ServerSeries {
                     count: http.server_request_count.series(&labels),
                     latency: http.server_latency.series(&labels),
-                    responses: http.server_response_count.as_ref().map(|family| family.series(&labels)),
+                    responses: http
+                        .server_response_count
+                        .as_ref()
+                        .map(|family| family.series(&labels)),
                 })
             };
             // A full cache costs a lookup per family, it does not lose the sample.
             let series = http.server_cache.get_or_insert(&key, make).unwrap_or_else(make);
             record(&series);
         }
-        http.server_request_bytes.observe(&inner.app_id, request.request_bytes);
-        http.server_response_bytes.observe(&inner.app_id, request.response_bytes);
+        http.server_request_bytes
+            .observe(&inner.app_id, request.request_bytes);
+        http.server_response_bytes
+            .observe(&inner.app_id, request.response_bytes);
     }
 
     /// Counts the start of a request to the app: `bytes` is the size of its body.
@@ -277,7 +296,9 @@ impl Metrics {
         let path = http.paths.client_path(path);
         // The peer's view has a status column its recorder never fills.
         http.client_sent_bytes
-            .with(&[&inner.app_id, method, &path, ""], |series| series.observe(bytes(sent_bytes)));
+            .with(&[&inner.app_id, method, &path, ""], |series| {
+                series.observe(bytes(sent_bytes))
+            });
     }
 
     /// Counts the end of a request to the app: `received_bytes` is the size of the answer's body. A request that
@@ -293,7 +314,11 @@ impl Metrics {
         let Some(inner) = self.0.as_deref() else { return };
         let http = &inner.http;
         let method = http.paths.method(method);
-        let raw_path = if http.paths.is_path_labelled() || is_static(path) { path } else { "" };
+        let raw_path = if http.paths.is_path_labelled() || is_static(path) {
+            path
+        } else {
+            ""
+        };
         let mut digits = itoa::Buffer::new();
         let status = digits.format(status);
         let elapsed = whole_milliseconds(elapsed);

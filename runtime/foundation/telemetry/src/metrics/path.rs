@@ -15,7 +15,10 @@ pub struct InvalidPattern {
 
 /// Paths Dapr calls itself; they are labels as they are.
 pub(super) fn is_static(path: &str) -> bool {
-    matches!(path, "/dapr/config" | "/dapr/metrics" | "/dapr/subscribe" | "/healthz")
+    matches!(
+        path,
+        "/dapr/config" | "/dapr/metrics" | "/dapr/subscribe" | "/healthz"
+    )
 }
 
 /// The path with one leading slash and no doubled ones.
@@ -139,7 +142,9 @@ impl Pattern {
                 segments.push(Segment::End);
                 continue;
             }
-            let (name, rest) = name.strip_suffix("...").map_or((name, false), |name| (name, true));
+            let (name, rest) = name
+                .strip_suffix("...")
+                .map_or((name, false), |name| (name, true));
             if rest && index != last {
                 return Err(invalid("a {...} wildcard must be at the end"));
             }
@@ -265,7 +270,11 @@ impl PathMatcher {
             .patterns
             .iter()
             .find(|pattern| pattern.matches(&path))
-            .or_else(|| self.patterns.iter().find(|pattern| pattern.is_redirect_target(&path)));
+            .or_else(|| {
+                self.patterns
+                    .iter()
+                    .find(|pattern| pattern.is_redirect_target(&path))
+            });
         match found {
             Some(pattern) => Some(Cow::Borrowed(pattern.text.as_str())),
             None if self.returns_unmatched => Some(path),
@@ -286,7 +295,14 @@ mod tests {
     #[test]
     fn the_most_specific_pattern_wins() {
         let matcher = matcher(
-            &["/orders/{id}", "/orders/1234", "/orders", "/files/{path...}", "/tree/", "/only/{$}"],
+            &[
+                "/orders/{id}",
+                "/orders/1234",
+                "/orders",
+                "/files/{path...}",
+                "/tree/",
+                "/only/{$}",
+            ],
             false,
         );
         for (path, label) in [
@@ -301,7 +317,10 @@ mod tests {
             ("/tree", Some("/tree/")),
             ("/only/", Some("/only/{$}")),
             ("/only/a", None),
-            ("/v1.0/invoke/app/method/orders/9", Some("/v1.0/invoke/{app_id}/method/orders/{id}")),
+            (
+                "/v1.0/invoke/app/method/orders/9",
+                Some("/v1.0/invoke/{app_id}/method/orders/{id}"),
+            ),
             ("/nothing", None),
             ("", None),
         ] {
@@ -336,13 +355,22 @@ mod tests {
             ("/v1.0/actors/Demo/1", "/v1.0/actors/Demo/1"),
             ("actors/Demo/1/method/go", "actors/Demo/{id}/method/go"),
             ("/v1.0/workflows/dapr/id", "/v1.0/workflows/dapr/{instanceId}"),
-            ("/v1.0/workflows/dapr/flow/start", "/v1.0/workflows/dapr/flow/start"),
-            ("/v1.0/workflows/dapr/id/pause", "/v1.0/workflows/dapr/{instanceId}/pause"),
+            (
+                "/v1.0/workflows/dapr/flow/start",
+                "/v1.0/workflows/dapr/flow/start",
+            ),
+            (
+                "/v1.0/workflows/dapr/id/pause",
+                "/v1.0/workflows/dapr/{instanceId}/pause",
+            ),
             (
                 "/v1.0/workflows/dapr/id/raiseEvent/e",
                 "/v1.0/workflows/dapr/{instanceId}/raiseEvent/{eventName}",
             ),
-            ("/v1.0/invoke/app/method/orders/1", "/v1.0/invoke/app/method/orders/1"),
+            (
+                "/v1.0/invoke/app/method/orders/1",
+                "/v1.0/invoke/app/method/orders/1",
+            ),
         ] {
             assert_eq!(metric_label(path), label, "{path}");
         }

@@ -18,16 +18,28 @@ const FAMILIES: [(&str, &str, MetricType); 7] = [
         "User and system CPU time spent, in seconds",
         MetricType::COUNTER,
     ),
-    ("process_max_fds", "Most file descriptors allowed", MetricType::GAUGE),
+    (
+        "process_max_fds",
+        "Most file descriptors allowed",
+        MetricType::GAUGE,
+    ),
     ("process_open_fds", "File descriptors open", MetricType::GAUGE),
-    ("process_resident_memory_bytes", "Resident memory in bytes", MetricType::GAUGE),
+    (
+        "process_resident_memory_bytes",
+        "Resident memory in bytes",
+        MetricType::GAUGE,
+    ),
     (
         "process_start_time_seconds",
         "Start of the process, in seconds since the epoch",
         MetricType::GAUGE,
     ),
     ("process_threads", "Operating system threads", MetricType::GAUGE),
-    ("process_virtual_memory_bytes", "Virtual memory in bytes", MetricType::GAUGE),
+    (
+        "process_virtual_memory_bytes",
+        "Virtual memory in bytes",
+        MetricType::GAUGE,
+    ),
 ];
 
 /// Reads `/proc/self` on every collection; what cannot be read is left out.

@@ -161,12 +161,12 @@ impl Metrics {
             .with(&labels(&inner.app_id, policy, status), Counter::inc);
         if policy.kind == PolicyKind::CircuitBreaker {
             for each in CircuitBreakerState::ALL {
-                inner
-                    .resiliency
-                    .breaker_state
-                    .with(&labels(&inner.app_id, policy, each.as_str()), |series| {
+                inner.resiliency.breaker_state.with(
+                    &labels(&inner.app_id, policy, each.as_str()),
+                    |series| {
                         series.set(i64::from(Some(each) == state));
-                    });
+                    },
+                );
             }
         }
     }

@@ -118,6 +118,9 @@ mod tests {
     #[test]
     fn a_broken_pattern_names_the_metric_and_the_label() {
         let error = Rules::compile(&rule("(")).unwrap_err().to_string();
-        assert!(error.contains("dapr_http_server_request_count") && error.contains("path"), "{error}");
+        assert!(
+            error.contains("dapr_http_server_request_count") && error.contains("path"),
+            "{error}"
+        );
     }
 }

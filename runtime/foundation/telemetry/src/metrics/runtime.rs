@@ -59,14 +59,22 @@ impl RuntimeFamilies {
         let workflow_acl = ["app_id", "src_app_id", "operation", "type"];
         Ok(Self {
             component_loaded: counter("component/loaded", "Components loaded", &["app_id"])?,
-            component_init: counter("component/init_total", "Components initialised", &["app_id", "component"])?,
+            component_init: counter(
+                "component/init_total",
+                "Components initialised",
+                &["app_id", "component"],
+            )?,
             component_init_fail: counter(
                 "component/init_fail_total",
                 "Components that failed to initialise",
                 &["app_id", "component", "reason", "componentName"],
             )?,
             mtls_init: counter("mtls/init_total", "mTLS set-ups", &["app_id"])?,
-            mtls_init_fail: counter("mtls/init_fail_total", "mTLS set-ups that failed", &["app_id", "reason"])?,
+            mtls_init_fail: counter(
+                "mtls/init_fail_total",
+                "mTLS set-ups that failed",
+                &["app_id", "reason"],
+            )?,
             cert_rotated: counter(
                 "mtls/workload_cert_rotated_total",
                 "Workload certificates renewed",
@@ -92,7 +100,11 @@ impl RuntimeFamilies {
                 "Placement table operations received",
                 &["app_id", "actor_type", "operation"],
             )?,
-            actor_rebalanced: counter("actor/rebalanced_total", "Actors drained for another host", &actor)?,
+            actor_rebalanced: counter(
+                "actor/rebalanced_total",
+                "Actors drained for another host",
+                &actor,
+            )?,
             actor_deactivated: counter("actor/deactivated_total", "Actors deactivated", &actor)?,
             actor_deactivated_fail: counter(
                 "actor/deactivated_failed_total",
@@ -184,7 +196,10 @@ impl Metrics {
     /// Counts a component whose resource was loaded.
     pub fn component_loaded(&self) {
         if let Some(inner) = self.0.as_deref() {
-            inner.runtime.component_loaded.with(&[&inner.app_id], Counter::inc);
+            inner
+                .runtime
+                .component_loaded
+                .with(&[&inner.app_id], Counter::inc);
         }
     }
 
@@ -213,7 +228,10 @@ impl Metrics {
         let Some(inner) = self.0.as_deref() else { return };
         match failure {
             None => inner.runtime.mtls_init.with(&[&inner.app_id], Counter::inc),
-            Some(reason) => inner.runtime.mtls_init_fail.with(&[&inner.app_id, reason], Counter::inc),
+            Some(reason) => inner
+                .runtime
+                .mtls_init_fail
+                .with(&[&inner.app_id, reason], Counter::inc),
         }
     }
 
@@ -399,7 +417,9 @@ impl Metrics {
         inner
             .runtime
             .invocation_response_latency
-            .with(&[&inner.app_id, source, status], |series| series.observe(milliseconds(elapsed)));
+            .with(&[&inner.app_id, source, status], |series| {
+                series.observe(milliseconds(elapsed))
+            });
     }
 
     /// Counts the end of a proxied stream to a peer.

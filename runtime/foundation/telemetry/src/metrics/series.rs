@@ -38,7 +38,12 @@ impl<T> Node<T> {
     fn find(&self, labels: &[&str]) -> Option<&T> {
         let mut node = Some(self);
         while let Some(current) = node {
-            if current.labels.iter().map(AsRef::as_ref).eq(labels.iter().copied()) {
+            if current
+                .labels
+                .iter()
+                .map(AsRef::as_ref)
+                .eq(labels.iter().copied())
+            {
                 return Some(&current.value);
             }
             node = current.next.as_deref();

@@ -85,8 +85,9 @@ fn is_fatal(error: &io::Error) -> bool {
 
 fn respond(metrics: &Metrics) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(metrics.render())));
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static(CONTENT_TYPE));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static(CONTENT_TYPE),
+    );
     response
 }

@@ -105,7 +105,12 @@ impl Metrics {
         let Some(inner) = self.0.as_deref() else { return };
         let families = &inner.workflow;
         let labels = [inner.app_id.as_str(), &inner.namespace, operation, status];
-        record(&families.operation_count, &families.operation_latency, &labels, elapsed);
+        record(
+            &families.operation_count,
+            &families.operation_latency,
+            &labels,
+            elapsed,
+        );
     }
 
     /// Counts the end of a workflow run: success, failed, terminated, recoverable. A zero `elapsed` counts
@@ -114,7 +119,12 @@ impl Metrics {
         let Some(inner) = self.0.as_deref() else { return };
         let families = &inner.workflow;
         let labels = [inner.app_id.as_str(), &inner.namespace, workflow, status];
-        record(&families.execution_count, &families.execution_latency, &labels, elapsed);
+        record(
+            &families.execution_count,
+            &families.execution_latency,
+            &labels,
+            elapsed,
+        );
     }
 
     /// Observes the time from a workflow's request to its start.
@@ -193,17 +203,19 @@ impl Metrics {
         inner
             .workflow
             .payload_ratio
-            .with(&[&inner.app_id, &inner.namespace, workflow], |series| series.observe(ratio));
+            .with(&[&inner.app_id, &inner.namespace, workflow], |series| {
+                series.observe(ratio)
+            });
     }
 
     /// Observes an activity payload's size as a share of the largest body.
     pub fn activity_payload_ratio(&self, workflow: &str, activity: &str, ratio: f64) {
         let Some(inner) = self.0.as_deref() else { return };
-        inner
-            .workflow
-            .activity_payload_ratio
-            .with(&[&inner.app_id, &inner.namespace, workflow, activity], |series| {
+        inner.workflow.activity_payload_ratio.with(
+            &[&inner.app_id, &inner.namespace, workflow, activity],
+            |series| {
                 series.observe(ratio);
-            });
+            },
+        );
     }
 }
