@@ -1,1 +1,7 @@
-//! bindings.cron, bindings.http and bindings.localstorage.
+//! Bindings without a broker: `bindings.cron`, `bindings.http` and `bindings.localstorage` (A5).
+
+mod http;
+mod localstorage;
+
+pub use http::{HTTP, HttpBinding, HttpConfig};
+pub use localstorage::{LOCAL_STORAGE, LocalStorage, LocalStorageConfig};
