@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// A publish request that is not raw.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Publish<'a> {
     /// A fresh id, used when the request names none.
     pub id: &'a str,
@@ -146,7 +146,7 @@ impl<'a> Publish<'a> {
 }
 
 /// The attributes of a new envelope, all decided.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct NewEvent<'a> {
     /// `id`.
     pub id: &'a str,

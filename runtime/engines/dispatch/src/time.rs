@@ -65,24 +65,11 @@ impl Now {
 /// Reads RFC 3339 with seconds and an offset; `None` for anything else.
 pub(crate) fn parse_rfc3339(text: &str) -> Option<Timestamp> {
     // jiff reads more dialects than Go, so the shape is checked first.
-    let bytes = text.as_bytes();
-    let shape = bytes.len() >= 20
-        && bytes[..19].iter().enumerate().all(|(at, byte)| match at {
-            4 | 7 => *byte == b'-',
-            10 => *byte == b'T',
-            13 | 16 => *byte == b':',
-            _ => byte.is_ascii_digit(),
-        });
-    if !shape {
-        return None;
+    if outrigger_types::is_rfc3339(text) {
+        text.parse().ok()
+    } else {
+        None
     }
-    let zone = text[19..].trim_start_matches(|c: char| c == '.' || c == ',' || c.is_ascii_digit());
-    let zoned = match zone.as_bytes() {
-        [b'Z'] => true,
-        [b'+' | b'-', h1, h2, b':', m1, m2] => [h1, h2, m1, m2].iter().all(|b| b.is_ascii_digit()),
-        _ => false,
-    };
-    if zoned { text.parse().ok() } else { None }
 }
 
 #[cfg(test)]

@@ -22,36 +22,36 @@ const ACTOR_CACHE: usize = 5000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BuiltIn {
     /// Calls to other sidecars.
-    ServiceRetries,
+    Service,
     /// Calls to actors.
-    ActorRetries,
+    Actor,
     /// Delivery of reminders.
-    ActorReminderRetries,
+    ActorReminder,
     /// Start-up: components, subscriptions.
-    InitializationRetries,
+    Initialization,
     /// Actors whose type has no host yet; cannot be replaced.
-    ActorNotFoundRetries,
+    ActorNotFound,
 }
 
 impl BuiltIn {
     /// All of them.
     pub const ALL: [Self; 5] = [
-        Self::ServiceRetries,
-        Self::ActorRetries,
-        Self::ActorReminderRetries,
-        Self::InitializationRetries,
-        Self::ActorNotFoundRetries,
+        Self::Service,
+        Self::Actor,
+        Self::ActorReminder,
+        Self::Initialization,
+        Self::ActorNotFound,
     ];
 
     /// The reserved name, which a resource may use to replace the policy.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::ServiceRetries => "DaprBuiltInServiceRetries",
-            Self::ActorRetries => "DaprBuiltInActorRetries",
-            Self::ActorReminderRetries => "DaprBuiltInActorReminderRetries",
-            Self::InitializationRetries => "DaprBuiltInInitializationRetries",
-            Self::ActorNotFoundRetries => "DaprBuiltInActorNotFoundRetries",
+            Self::Service => "DaprBuiltInServiceRetries",
+            Self::Actor => "DaprBuiltInActorRetries",
+            Self::ActorReminder => "DaprBuiltInActorReminderRetries",
+            Self::Initialization => "DaprBuiltInInitializationRetries",
+            Self::ActorNotFound => "DaprBuiltInActorNotFoundRetries",
         }
     }
 
@@ -60,20 +60,20 @@ impl BuiltIn {
     }
 
     pub(crate) fn is_protected(name: &str) -> bool {
-        name == Self::ActorNotFoundRetries.name()
+        name == Self::ActorNotFound.name()
     }
 
     fn policy(self) -> RetryPolicy {
         match self {
-            Self::ServiceRetries | Self::ActorRetries => RetryPolicy::constant(Duration::from_secs(1), 3),
-            Self::ActorNotFoundRetries => RetryPolicy::constant(Duration::from_secs(1), 5),
+            Self::Service | Self::Actor => RetryPolicy::constant(Duration::from_secs(1), 3),
+            Self::ActorNotFound => RetryPolicy::constant(Duration::from_secs(1), 5),
             // Upstream leaves the count of the reminder policy at 0, so it never retries unless replaced.
-            Self::ActorReminderRetries => RetryPolicy {
+            Self::ActorReminder => RetryPolicy {
                 kind: BackOffKind::exponential(Duration::from_secs(60)),
                 max_retries: Some(0),
                 matching: StatusMatch::default(),
             },
-            Self::InitializationRetries => RetryPolicy {
+            Self::Initialization => RetryPolicy {
                 kind: BackOffKind::Exponential {
                     initial: Duration::from_millis(500),
                     multiplier: 1.5,
@@ -426,6 +426,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    #[allow(clippy::needless_pass_by_value)] // reads better at the call
     fn resource(spec: serde_json::Value) -> Resource {
         serde_json::from_value(json!({
             "apiVersion": "dapr.io/v1alpha1", "kind": "Resiliency",
@@ -546,19 +547,15 @@ mod tests {
         assert_eq!(
             notices,
             [
-                Notice::Protected(BuiltIn::ActorNotFoundRetries.name().into()),
-                Notice::MinimumRetries(BuiltIn::ActorRetries.name().into())
+                Notice::Protected(BuiltIn::ActorNotFound.name().into()),
+                Notice::MinimumRetries(BuiltIn::Actor.name().into())
             ]
         );
         assert_eq!(
             BuiltIn::ALL.map(|policy| retries(&set, policy)),
             [Some(10), Some(3), Some(0), Some(3), Some(5)]
         );
-        assert!(
-            PolicySet::empty()
-                .built_in_policy(BuiltIn::ServiceRetries)
-                .is_none()
-        );
+        assert!(PolicySet::empty().built_in_policy(BuiltIn::Service).is_none());
     }
 
     #[test]

@@ -188,6 +188,12 @@ mod tests {
     }
 
     #[test]
+    fn rules_are_shared_between_threads() {
+        fn shared<T: Send + Sync>() {}
+        shared::<Rules>();
+    }
+
+    #[test]
     fn nothing_matches() {
         let rules = Rules::compile([(r#"event.type == "v3""#, "/three")]).unwrap();
         assert_eq!(rules.route(&json!({"type": "v1"})), Ok(Route::NoMatch));

@@ -233,7 +233,7 @@ fn quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for c in text.chars() {
-        if c >= '\u{80}' || c < ' ' {
+        if !(' '..'\u{80}').contains(&c) {
             let mut bytes = [0; 4];
             for byte in c.encode_utf8(&mut bytes).bytes() {
                 let _ = write!(out, "\\x{byte:02x}");
@@ -304,7 +304,7 @@ fn write_fraction(f: &mut fmt::Formatter<'_>, mut value: u64, unit: u64) -> fmt:
         return Ok(());
     }
     let mut width = unit.ilog10() as usize;
-    while value % 10 == 0 {
+    while value.is_multiple_of(10) {
         value /= 10;
         width -= 1;
     }

@@ -6,9 +6,11 @@
 pub mod duration;
 mod environment;
 mod id;
+mod rfc3339;
 mod truthy;
 
 pub use duration::{DurationError, GoDuration, Period};
 pub use environment::Environment;
 pub use id::{ActorId, ActorType, AppId, ComponentName, InvalidId, Namespace, PubsubName, StateKey, Topic};
+pub use rfc3339::is_rfc3339;
 pub use truthy::is_truthy;

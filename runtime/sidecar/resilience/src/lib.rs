@@ -8,6 +8,7 @@
 //! breaker, as a cancelled context does upstream.
 
 mod breakers;
+mod component;
 mod observer;
 mod provider;
 mod run;

@@ -221,13 +221,13 @@ impl ResilienceProvider {
     /// The retries of service invocation for apps that no resource names.
     #[must_use]
     pub fn builtin_service_retries(&self) -> Policy {
-        self.built_in(BuiltIn::ServiceRetries)
+        self.built_in(BuiltIn::Service)
     }
 
     /// The retries of start-up: component initialisation, asking the app for its subscriptions.
     #[must_use]
     pub fn init_retries(&self) -> Policy {
-        self.built_in(BuiltIn::InitializationRetries)
+        self.built_in(BuiltIn::Initialization)
     }
 
     /// A built-in policy by name, or what replaced it.

@@ -119,7 +119,7 @@ impl Formatter for GoFormatter {
     ) -> io::Result<()> {
         let mut start = 0;
         for (at, found) in fragment.match_indices(['<', '>', '&', '\u{2028}', '\u{2029}']) {
-            writer.write_all(fragment[start..at].as_bytes())?;
+            writer.write_all(&fragment.as_bytes()[start..at])?;
             writer.write_all(match found {
                 "<" => b"\\u003c",
                 ">" => b"\\u003e",
@@ -129,7 +129,7 @@ impl Formatter for GoFormatter {
             })?;
             start = at + found.len();
         }
-        writer.write_all(fragment[start..].as_bytes())
+        writer.write_all(&fragment.as_bytes()[start..])
     }
 
     fn write_char_escape<W: ?Sized + io::Write>(

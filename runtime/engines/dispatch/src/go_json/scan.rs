@@ -25,6 +25,9 @@ pub enum Error {
     /// The text ends within a value.
     #[error("unexpected end of JSON input")]
     End,
+    /// The text ends within a word, number or escape; Go sees a blank there.
+    #[error("invalid character ' ' {0}")]
+    EndWithin(&'static str),
     /// The same, in the words of Go's `Decoder`.
     #[error("unexpected EOF")]
     DecoderEnd,
@@ -63,7 +66,7 @@ impl Error {
     #[must_use]
     pub fn in_decoder(self) -> Self {
         match self {
-            Self::End => Self::DecoderEnd,
+            Self::End | Self::EndWithin(_) => Self::DecoderEnd,
             other => other,
         }
     }
@@ -97,7 +100,9 @@ pub fn transcode(json: &[u8], numbers: Numbers, out: &mut Vec<u8>) -> Result<(),
 /// # Errors
 /// When the text does not start with a JSON value.
 pub fn transcode_prefix(json: &[u8], numbers: Numbers, out: &mut Vec<u8>) -> Result<(), Error> {
-    Scanner::new(json, numbers).value(Some(out))
+    let mut scanner = Scanner::new(json, numbers);
+    scanner.value(Some(out))?;
+    scanner.check_range()
 }
 
 /// An array or object that is still open.
@@ -120,13 +125,19 @@ pub struct Scanner<'a> {
     json: &'a [u8],
     at: usize,
     numbers: Numbers,
+    too_large: Option<String>,
 }
 
 impl<'a> Scanner<'a> {
     /// At the start of the text.
     #[must_use]
     pub fn new(json: &'a [u8], numbers: Numbers) -> Self {
-        Self { json, at: 0, numbers }
+        Self {
+            json,
+            at: 0,
+            numbers,
+            too_large: None,
+        }
     }
 
     /// Skips blanks and tells the next byte without taking it.
@@ -151,14 +162,31 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Checks that only blanks are left.
+    /// As [`Scanner::syntax`], where a blank would be wrong as well.
+    fn syntax_within<T>(&self, context: &'static str) -> Result<T, Error> {
+        if self.at >= self.json.len() {
+            Err(Error::EndWithin(context))
+        } else {
+            self.syntax(context)
+        }
+    }
+
+    /// Checks that only blanks are left, and that all numbers could be represented.
     ///
     /// # Errors
     /// When there is more.
     pub fn finish(&mut self) -> Result<(), Error> {
         match self.peek() {
-            None => Ok(()),
+            None => self.check_range(),
             Some(_) => self.syntax("after top-level value"),
+        }
+    }
+
+    /// Syntax comes first: Go looks at the whole text before it converts numbers.
+    fn check_range(&mut self) -> Result<(), Error> {
+        match self.too_large.take() {
+            None => Ok(()),
+            Some(number) => Err(Error::Range(number)),
         }
     }
 
@@ -178,6 +206,9 @@ impl<'a> Scanner<'a> {
         };
         // A syntax error comes before the complaint about the kind.
         self.value(None)?;
+        if self.numbers == Numbers::Doubles {
+            self.finish()?;
+        }
         Err(Error::Kind {
             found,
             wanted: "map[string]interface {}",
@@ -324,12 +355,12 @@ impl<'a> Scanner<'a> {
                             self.at += 1;
                             for _ in 0..4 {
                                 if !self.json.get(self.at).is_some_and(u8::is_ascii_hexdigit) {
-                                    return self.syntax("in \\u hexadecimal character escape");
+                                    return self.syntax_within("in \\u hexadecimal character escape");
                                 }
                                 self.at += 1;
                             }
                         }
-                        _ => return self.syntax("in string escape code"),
+                        _ => return self.syntax_within("in string escape code"),
                     }
                 }
                 Some(0..=0x1f) => return self.syntax("in string literal"),
@@ -355,12 +386,12 @@ impl<'a> Scanner<'a> {
         if self.json.get(self.at) == Some(&b'0') {
             self.at += 1;
         } else if self.digits() == 0 {
-            return self.syntax("in numeric literal");
+            return self.syntax_within("in numeric literal");
         }
         if self.json.get(self.at) == Some(&b'.') {
             self.at += 1;
             if self.digits() == 0 {
-                return self.syntax("after decimal point in numeric literal");
+                return self.syntax_within("after decimal point in numeric literal");
             }
         }
         if let Some(b'e' | b'E') = self.json.get(self.at) {
@@ -369,7 +400,7 @@ impl<'a> Scanner<'a> {
                 self.at += 1;
             }
             if self.digits() == 0 {
-                return self.syntax("in exponent of numeric literal");
+                return self.syntax_within("in exponent of numeric literal");
             }
         }
         let text = &self.json[start..self.at];
@@ -384,7 +415,7 @@ impl<'a> Scanner<'a> {
                 let text = String::from_utf8_lossy(text);
                 let value: f64 = text.parse().unwrap_or(f64::INFINITY);
                 if value.is_infinite() {
-                    return Err(Error::Range(text.into_owned()));
+                    self.too_large.get_or_insert_with(|| text.into_owned());
                 }
                 if let Some(out) = out {
                     write_f64(value, out);
@@ -402,7 +433,7 @@ impl<'a> Scanner<'a> {
     ) -> Result<(), Error> {
         for (index, expected) in word.iter().enumerate() {
             if self.json.get(self.at) != Some(expected) {
-                return self.syntax(contexts[index.saturating_sub(1)]);
+                return self.syntax_within(contexts[index.saturating_sub(1)]);
             }
             self.at += 1;
         }
@@ -629,7 +660,8 @@ mod tests {
             ("nope", "invalid character 'o' in literal null (expecting 'u')"),
             ("1 2", "invalid character '2' after top-level value"),
             ("01", "invalid character '1' after top-level value"),
-            ("-", "unexpected end of JSON input"),
+            ("-", "invalid character ' ' in numeric literal"),
+            ("tru", "invalid character ' ' in literal true (expecting 'e')"),
             (
                 "1.x",
                 "invalid character 'x' after decimal point in numeric literal",

@@ -88,6 +88,16 @@ async fn failing(policy: &Policy, verdict: Verdict) -> (Result<(), RunError<Fail
     (answer, attempts.into_inner())
 }
 
+#[test]
+fn runs_on_any_thread() {
+    fn shared<T: Send + Sync>(value: T) -> T {
+        value
+    }
+    fn movable<T: Send>(_: &T) {}
+    let policy = shared(shared(provider(None)).app("rb", "e"));
+    movable(&policy.run(|_| async { Ok::<_, Failure>(()) }));
+}
+
 #[tokio::test(start_paused = true)]
 async fn nothing_applies() {
     let provider = ResilienceProvider::none();
