@@ -132,6 +132,13 @@ impl ApiError {
         self
     }
 
+    /// With a cause after the message.
+    #[must_use]
+    pub fn with_context(mut self, cause: &str) -> Self {
+        self.0.message = format!("{}: {cause}", self.0.message);
+        self
+    }
+
     /// The text of `errorCode`.
     #[must_use]
     pub fn code(&self) -> &str {
