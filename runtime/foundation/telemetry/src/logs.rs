@@ -14,7 +14,7 @@ mod fields;
 mod format;
 mod layer;
 mod level;
-mod quote;
+pub(crate) mod quote;
 mod sink;
 
 use std::{fmt, sync::Arc, time::SystemTime};

@@ -95,7 +95,7 @@ impl Formatter {
         for (name, _) in &mut line.fields {
             *name = key(name);
         }
-        line.fields.sort_by(|(a, _), (b, _)| a.cmp(b));
+        line.fields.sort_by_key(|(name, _)| *name);
         let (now, offset) = (self.options.clock)();
         match self.options.format {
             LogFormat::Text => {
@@ -156,10 +156,12 @@ impl Formatter {
         if with_standard {
             Civil::from_system_time(now, offset).push_rfc3339_nano(&mut time);
         }
-        let scope = if line.target.starts_with("dapr") {
-            Shown::Text(line.target)
-        } else {
+        // Scopes are written as Dapr has them; only Rust paths have `::` or begin with a crate of ours.
+        let is_path = line.target.contains("::") || line.target.starts_with("outrigger");
+        let scope = if is_path {
             Shown::Module(line.target)
+        } else {
+            Shown::Text(line.target)
         };
         let standard = |value| with_standard.then_some(Shown::Text(value));
         // In the order of their keys.

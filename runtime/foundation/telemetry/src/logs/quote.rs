@@ -15,7 +15,7 @@ pub(super) fn push_logrus(out: &mut String, value: &str) {
 }
 
 /// Go's `strconv.Quote`.
-fn push_go(out: &mut String, value: &str) {
+pub(crate) fn push_go(out: &mut String, value: &str) {
     out.push('"');
     for c in value.chars() {
         match c {

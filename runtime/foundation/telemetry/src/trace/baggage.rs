@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::logs::quote::push_go;
+
 /// The most members.
 const MAX_MEMBERS: usize = 64;
 
@@ -22,15 +24,18 @@ enum Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Member(text) => write!(f, "invalid baggage list-member: {text:?}"),
-            Self::Key(text) => write!(f, "invalid key: {text:?}"),
-            Self::Value(text) => write!(f, "invalid value: {text:?}"),
-            Self::Escape(text) => write!(f, "invalid value: invalid URL escape {text:?}"),
-            Self::Property(text) => write!(f, "invalid baggage list-member property: {text:?}"),
-            Self::TooManyMembers => f.write_str("too many list-members in baggage-string"),
-            Self::TooManyBytes => f.write_str("baggage-string too large"),
-        }
+        let (reason, text) = match self {
+            Self::Member(text) => ("invalid baggage list-member: ", text),
+            Self::Key(text) => ("invalid key: ", text),
+            Self::Value(text) => ("invalid value: ", text),
+            Self::Escape(text) => ("invalid value: invalid URL escape ", text),
+            Self::Property(text) => ("invalid baggage list-member property: ", text),
+            Self::TooManyMembers => return f.write_str("too many list-members in baggage-string"),
+            Self::TooManyBytes => return f.write_str("baggage-string too large"),
+        };
+        let mut message = reason.to_owned();
+        push_go(&mut message, text);
+        f.write_str(&message)
     }
 }
 
