@@ -168,20 +168,6 @@ impl Settings {
         Self::parse(text, timeout, busy_timeout, wal, synchronous)
     }
 
-    /// Settings for a file by its path, for databases that no connection string names.
-    pub(crate) fn for_file(path: impl Into<PathBuf>, defaults: Defaults) -> Self {
-        Self {
-            location: Location::File(path.into()),
-            parameters: Vec::new(),
-            pragmas: Vec::new(),
-            transaction_lock: TransactionLock::Immediate,
-            timeout: defaults.timeout,
-            busy_timeout: defaults.busy_timeout,
-            wal: true,
-            synchronous: defaults.synchronous,
-        }
-    }
-
     fn parse(
         text: &str,
         timeout: Duration,
@@ -281,6 +267,20 @@ impl Settings {
         };
         set_up().map_err(|error| failed("cannot set up the SQLite database", error))?;
         self.apply_pragmas(&connection)?;
+        Ok(connection)
+    }
+
+    /// Whether readers never wait for the writer.
+    pub(crate) fn reads_do_not_wait(&self) -> bool {
+        self.wal && !self.is_memory()
+    }
+
+    /// Opens a connection that only reads and never waits: a lock in its way is an error at once.
+    pub(crate) fn open_prompt_reader(&self, base_dir: &Path) -> Result<Connection, Error> {
+        let connection = self.open_reader(base_dir)?;
+        connection
+            .busy_timeout(Duration::ZERO)
+            .map_err(|error| failed("cannot set up the SQLite database", error))?;
         Ok(connection)
     }
 

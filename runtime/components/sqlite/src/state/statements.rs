@@ -132,7 +132,7 @@ impl Statements {
                 if changed == 0 {
                     return Err(etag_mismatch());
                 }
-                Ok(Some(Etag::new(&*etag)))
+                Ok(Some(Etag::new(etag)))
             }
             Operation::Delete { key, expect, .. } => {
                 let key = key.as_str();

@@ -8,9 +8,13 @@ use outrigger_state::{
 };
 use outrigger_types::StateKey;
 use parking_lot::Mutex;
+use rusqlite::Connection;
 
 use super::{cleanup::Cleanup, config::Config, schema, statements::Statements};
 use crate::database::Database;
+
+/// Up to this many keys are read on the calling thread.
+const PROMPT_KEYS: usize = 16;
 
 /// `state.sqlite`. Writes of all callers share commits; each is durable when it is acknowledged.
 #[derive(Debug)]
@@ -67,10 +71,17 @@ impl StateStore for SqliteStateStore {
 
     async fn get_many(&self, keys: &[StateKey], _options: &ReadOptions) -> Vec<Result<Option<Item>, Error>> {
         let (statements, wanted) = (self.statements.clone(), keys.to_vec());
-        let read = self
-            .database
-            .read(move |connection| Ok(wanted.iter().map(|key| statements.get(connection, key)).collect()))
-            .await;
+        let job = move |connection: &Connection| {
+            Ok(wanted
+                .iter()
+                .map(|key| statements.get(connection, key))
+                .collect::<Vec<_>>())
+        };
+        let read = if keys.len() <= PROMPT_KEYS {
+            self.database.read_prompt(job).await
+        } else {
+            self.database.read(job).await
+        };
         read.unwrap_or_else(|error| copies(&error, keys.len()))
     }
 

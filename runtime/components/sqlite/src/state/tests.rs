@@ -426,10 +426,15 @@ async fn acknowledged_writes_survive_a_kill() {
 #[ignore = "a measurement"]
 fn measure() {
     let cpu = || {
-        let text = std::fs::read_to_string("/proc/self/stat").unwrap();
-        let fields: Vec<&str> = text.rsplit_once(") ").unwrap().1.split(' ').collect();
-        let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-        Duration::from_millis(ticks * 10)
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        let nanoseconds = tasks.map(|task| {
+            let text = std::fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap_or_default();
+            text.split(' ')
+                .next()
+                .and_then(|field| field.parse::<u64>().ok())
+                .unwrap_or_default()
+        });
+        Duration::from_nanos(nanoseconds.sum())
     };
     let folder = TempDir::new().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread()
