@@ -40,6 +40,8 @@ rows! {
     malformed_request(cause) => Common "ERR_MALFORMED_REQUEST" 400 InvalidArgument "failed deserializing HTTP body: {cause}";
     /// The data field cannot be encoded.
     malformed_request_data(cause) => Common "ERR_MALFORMED_REQUEST_DATA" 500 Internal "can't serialize request data field: {cause}";
+    /// A baggage header that is none.
+    invalid_baggage(cause) => Common "ERR_MALFORMED_REQUEST" 400 InvalidArgument "invalid baggage header: {cause}";
     /// An answer could not be encoded.
     malformed_response(cause) => Common "ERR_MALFORMED_RESPONSE" 500 Internal "{cause}";
     /// Something of ours failed.
@@ -102,6 +104,8 @@ rows! {
     configuration_store_not_found(name) => Configuration "ERR_CONFIGURATION_STORE_NOT_FOUND" 400 InvalidArgument "configuration store {name} not found";
     /// The store failed.
     configuration_get(keys, store, cause) => Configuration "ERR_CONFIGURATION_GET" 500 Internal "failed to get {keys} from Configuration store {store}: {cause}";
+    /// Updates cannot reach an app that is not there.
+    configuration_no_app_channel() => Common "ERR_APP_CHANNEL_NIL" 500 Internal "app channel is not initialized. cannot subscribe to configuration updates";
     /// The store failed to subscribe.
     configuration_subscribe(keys, store, cause) => Configuration "ERR_CONFIGURATION_SUBSCRIBE" 500 Internal "failed to subscribe {keys} from Configuration store {store}: {cause}";
     /// The subscription could not be ended.
@@ -111,6 +115,8 @@ rows! {
     conversation_not_found(name) => Conversation "ERR_CONVERSATION_NOT_FOUND" 400 InvalidArgument "failed finding conversation component {name}";
     /// Parameters that make no sense.
     conversation_invalid_params(name) => Conversation "ERR_CONVERSATION_INVALID_PARMS" 400 InvalidArgument "failed conversing with component {name}: invalid params";
+    /// Parameters that make no sense, and why.
+    conversation_invalid_params_because(name, cause) => Conversation "ERR_CONVERSATION_INVALID_PARMS" 400 InvalidArgument "failed conversing with component {name}: invalid params: {cause}";
     /// The component failed.
     conversation_invoke(name, cause) => Conversation "ERR_CONVERSATION_INVOKE" 500 Internal "failed conversing with component {name}: {cause}";
     /// Nothing was said.
