@@ -106,7 +106,8 @@ pub(crate) struct Settings {
     pub(crate) transaction_lock: TransactionLock,
     /// How long one operation may take.
     pub(crate) timeout: Duration,
-    busy_timeout: Duration,
+    /// How long to wait for a lock that another process holds.
+    pub(crate) busy_timeout: Duration,
     wal: bool,
     pub(crate) synchronous: Synchronous,
 }

@@ -9,7 +9,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use outrigger_component::{Error, ErrorKind};
@@ -18,7 +18,7 @@ use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
 use crate::{
-    connection::{Settings, TransactionLock, failed},
+    connection::{Settings, failed},
     queue::{Queue, Taken, closed},
 };
 
@@ -28,6 +28,12 @@ const WRITE_BATCH: usize = 256;
 const READ_BATCH: usize = 32;
 /// Two readers keep a cheap read from waiting behind a scan; more would only compete for two cores' worth of work.
 const READERS: usize = 2;
+/// After writing this long without a gap, the writer leaves one of [`PAUSE`] for other processes.
+const TURN: Duration = Duration::from_millis(20);
+/// About the longest wait of those who look for the lock often; a hundredth of the time.
+const PAUSE: Duration = Duration::from_micros(200);
+/// The first wait for a lock that another process holds; later ones grow to some 64 times it.
+const SHORTEST_WAIT: Duration = Duration::from_micros(50);
 /// A thread that had nothing to do for this long gives back its memory (readers end altogether).
 const IDLE: Duration = Duration::from_secs(10);
 /// SQLite needs some tens of KiB; only touched pages count.
@@ -208,8 +214,11 @@ impl Database {
                 match opened {
                     Ok(connection) => {
                         if ready_sender.send(Ok(())).is_ok() {
-                            let lock = thread_settings.transaction_lock;
-                            write_loop(&connection, &thread_queue, &commit_sender, lock, &thread_prompt);
+                            let begin = Begin {
+                                sql: thread_settings.transaction_lock.begin(),
+                                patience: thread_settings.busy_timeout,
+                            };
+                            write_loop(&connection, &thread_queue, &commit_sender, &begin, &thread_prompt);
                         }
                     }
                     Err(error) => drop(ready_sender.send(Err(error))),
@@ -401,16 +410,63 @@ where
     )
 }
 
+/// How write transactions begin, and how long they may wait for another process to end its own.
+struct Begin {
+    sql: &'static str,
+    patience: Duration,
+}
+
+impl Begin {
+    /// SQLite's own waits grow to 100 ms, far longer than our transactions take: several sidecars on one file would
+    /// starve one another. These stay short.
+    fn run(&self, connection: &Connection) -> Result<(), rusqlite::Error> {
+        connection.busy_timeout(Duration::ZERO)?;
+        let mut result = execute(connection, self.sql);
+        if matches!(&result, Err(error) if is_busy(error)) {
+            let start = Instant::now();
+            let mut attempt = 0u32;
+            while start.elapsed() < self.patience && matches!(&result, Err(error) if is_busy(error)) {
+                // Processes that begin together should not stay in step.
+                let skew = std::process::id()
+                    .wrapping_mul(31)
+                    .wrapping_add(attempt.wrapping_mul(17))
+                    % 8;
+                let wait = SHORTEST_WAIT * (8 + skew) / 8 * (1 << (attempt / 4).min(6));
+                std::thread::park_timeout(wait);
+                attempt += 1;
+                result = execute(connection, self.sql);
+            }
+        }
+        connection.busy_timeout(self.patience)?;
+        result
+    }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked)
+    )
+}
+
 fn write_loop(
     connection: &Connection,
     queue: &Queue<AnyJob>,
     commits: &watch::Sender<u64>,
-    lock: TransactionLock,
+    begin: &Begin,
     prompt: &Prompt,
 ) {
     let mut batch = Vec::new();
     let mut shrunk = true;
+    let mut turn = Instant::now();
     loop {
+        if queue.is_empty() {
+            turn = Instant::now();
+        } else if turn.elapsed() >= TURN {
+            // SQLite's lock has no queue: who waits for it only looks now and then.
+            std::thread::park_timeout(PAUSE);
+            turn = Instant::now();
+        }
         match queue.take(&mut batch, WRITE_BATCH, IDLE) {
             Taken::Closed => return,
             Taken::Idle => {
@@ -430,16 +486,16 @@ fn write_loop(
                     let mut run: Vec<AnyJob> = rest.by_ref().take(at).collect();
                     for mut job in rest {
                         if job.outside() {
-                            commit_batch(connection, &mut run, commits, lock);
+                            commit_batch(connection, &mut run, commits, begin);
                             job.run(connection);
                             job.answer(None);
                         } else {
                             run.push(job);
                         }
                     }
-                    commit_batch(connection, &mut run, commits, lock);
+                    commit_batch(connection, &mut run, commits, begin);
                 } else {
-                    commit_batch(connection, &mut batch, commits, lock);
+                    commit_batch(connection, &mut batch, commits, begin);
                 }
             }
         }
@@ -451,13 +507,13 @@ fn commit_batch(
     connection: &Connection,
     batch: &mut Vec<AnyJob>,
     commits: &watch::Sender<u64>,
-    lock: TransactionLock,
+    begin: &Begin,
 ) {
     if batch.is_empty() {
         return;
     }
     let before = connection.total_changes();
-    if let Err(error) = execute(connection, lock.begin()) {
+    if let Err(error) = begin.run(connection) {
         answer_all(batch, &error);
         return;
     }
