@@ -1,1 +1,24 @@
 //! The one list of component types and how each is built.
+//!
+//! A type is searched here and nowhere else: one function per block lists its registrations, [`find`] picks one,
+//! [`Category`] says which block a type belongs to. Nothing registers itself; a new backend is one line here, in
+//! `types.txt` beside this crate and in its block's behaviour suite.
+//!
+//! # Features
+//! One per family of backends (`sqlite`, `bindings`, `secretstores`, `crypto`, `conversation`, `middleware`,
+//! `name-resolution`), all on by default. The in-memory backends are always there.
+
+mod blocks;
+mod category;
+mod find;
+#[cfg(feature = "name-resolution")]
+mod resolvers;
+#[cfg(test)]
+mod tests;
+
+pub use blocks::{
+    bindings, configuration, conversation, crypto, lock, middleware, name_resolution, pubsub, secret_stores,
+    state,
+};
+pub use category::Category;
+pub use find::{UnknownType, find, is_initial_version};

@@ -1,0 +1,118 @@
+//! The lists, one per block. The order is that of `types.txt` and has no meaning.
+
+use outrigger_bindings::Binding;
+use outrigger_component::Registration;
+use outrigger_configuration::DynConfigurationStore;
+use outrigger_conversation::DynConversation;
+use outrigger_crypto::DynCryptoProvider;
+use outrigger_lock::DynLockStore;
+use outrigger_middleware::Middleware;
+use outrigger_name_resolution::DynResolver;
+use outrigger_pubsub::DynPubSub;
+use outrigger_secrets::DynSecretStore;
+use outrigger_state::DynStateStore;
+
+/// State stores.
+#[must_use]
+pub fn state() -> Vec<Registration<dyn DynStateStore>> {
+    vec![
+        outrigger_state::memory_registration(),
+        #[cfg(feature = "sqlite")]
+        outrigger_components_sqlite::state::registration(),
+    ]
+}
+
+/// Message brokers.
+#[must_use]
+pub fn pubsub() -> Vec<Registration<dyn DynPubSub>> {
+    vec![
+        outrigger_pubsub::memory_registration(),
+        #[cfg(feature = "sqlite")]
+        outrigger_components_sqlite::pubsub::registration(),
+    ]
+}
+
+/// Input and output bindings.
+#[must_use]
+pub fn bindings() -> Vec<Registration<Binding>> {
+    vec![
+        #[cfg(feature = "bindings")]
+        outrigger_components_bindings::CRON,
+        #[cfg(feature = "bindings")]
+        outrigger_components_bindings::HTTP,
+        #[cfg(feature = "bindings")]
+        outrigger_components_bindings::LOCAL_STORAGE,
+    ]
+}
+
+/// Secret stores.
+#[must_use]
+pub fn secret_stores() -> Vec<Registration<dyn DynSecretStore>> {
+    vec![
+        #[cfg(feature = "secretstores")]
+        outrigger_components_secretstores::FILE,
+        #[cfg(feature = "secretstores")]
+        outrigger_components_secretstores::ENV,
+    ]
+}
+
+/// Configuration stores.
+#[must_use]
+pub fn configuration() -> Vec<Registration<dyn DynConfigurationStore>> {
+    vec![
+        #[cfg(feature = "sqlite")]
+        outrigger_components_sqlite::configuration::registration(),
+    ]
+}
+
+/// Locks.
+#[must_use]
+pub fn lock() -> Vec<Registration<dyn DynLockStore>> {
+    vec![
+        #[cfg(feature = "sqlite")]
+        outrigger_components_sqlite::lock::registration(),
+    ]
+}
+
+/// Cryptography providers.
+#[must_use]
+pub fn crypto() -> Vec<Registration<dyn DynCryptoProvider>> {
+    vec![
+        #[cfg(feature = "crypto")]
+        outrigger_components_crypto::LOCAL_STORAGE,
+    ]
+}
+
+/// Language models.
+#[must_use]
+pub fn conversation() -> Vec<Registration<dyn DynConversation>> {
+    vec![
+        #[cfg(feature = "conversation")]
+        outrigger_components_conversation::ECHO,
+    ]
+}
+
+/// HTTP middleware.
+#[must_use]
+pub fn middleware() -> Vec<Registration<dyn Middleware>> {
+    vec![
+        #[cfg(feature = "middleware")]
+        outrigger_components_middleware::UPPERCASE,
+        #[cfg(feature = "middleware")]
+        outrigger_components_middleware::ROUTER_ALIAS,
+    ]
+}
+
+/// Name resolvers. A Configuration names them without the prefix (`mdns`); see
+/// [`Category::type_name`](crate::Category::type_name).
+#[must_use]
+pub fn name_resolution() -> Vec<Registration<dyn DynResolver>> {
+    vec![
+        #[cfg(feature = "name-resolution")]
+        crate::resolvers::MDNS,
+        #[cfg(all(unix, feature = "name-resolution"))]
+        crate::resolvers::REGISTRY,
+        #[cfg(feature = "sqlite")]
+        outrigger_components_sqlite::name_resolution::registration(),
+    ]
+}
