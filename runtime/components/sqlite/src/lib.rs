@@ -9,9 +9,12 @@
 pub mod configuration;
 mod connection;
 mod database;
+mod job;
 pub mod lock;
 mod migrations;
 pub mod name_resolution;
 pub mod pubsub;
 mod queue;
+mod reader;
 pub mod state;
+mod writer;
