@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -51,6 +54,18 @@ async fn subscribe(broker: &SharedPubSub, topic: &str, group: &str, handler: &Ar
 
 fn refusal() -> Verdict {
     Verdict::Retry(Error::unavailable("not now"))
+}
+
+/// Refuses the message with this text the first time it comes, takes everything else.
+fn refusing_once(bad: &'static str) -> Arc<Recorder> {
+    let refused = AtomicBool::new(false);
+    Recorder::scripted(move |_, text| {
+        if text == bad && !refused.swap(true, Ordering::SeqCst) {
+            refusal()
+        } else {
+            Verdict::Ack
+        }
+    })
 }
 
 fn sorted(mut texts: Vec<String>) -> Vec<String> {
@@ -305,13 +320,7 @@ pub(super) async fn a_refused_message_comes_again(broker: &SharedPubSub) {
 }
 
 pub(super) async fn an_entry_refused_in_a_batch_comes_again_alone(broker: &SharedPubSub) {
-    let recorder = Recorder::scripted(|index, text| {
-        if text == "0003" && index < 10 {
-            refusal()
-        } else {
-            Verdict::Ack
-        }
-    });
+    let recorder = refusing_once("0003");
     let bulk = BulkOptions {
         max_messages: 10,
         max_wait: Duration::from_millis(20),
@@ -431,13 +440,7 @@ fn assert_in_order(recorder: &Arc<Recorder>, count: usize) {
 }
 
 pub(super) async fn a_refusal_holds_back_its_key(broker: &SharedPubSub) {
-    let recorder = Recorder::scripted(|index, text| {
-        if text == "0002" && index < 8 {
-            refusal()
-        } else {
-            Verdict::Ack
-        }
-    });
+    let recorder = refusing_once("0002");
     let subscription = subscribe(broker, "suite-key-retry", "one", &recorder).await;
     for number in 0..20 {
         let key = if number % 2 == 0 { "even" } else { "odd" };

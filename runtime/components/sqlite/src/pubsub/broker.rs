@@ -143,6 +143,9 @@ impl SqlitePubSub {
             subscribed: Notify::new(),
             closed: AtomicBool::new(false),
         });
+        for bell in shared.doorbell.iter().flat_map(Doorbell::dead) {
+            shared.bury(bell);
+        }
         let stop = Arc::new(watch::Sender::new(false));
         for task in [
             listen(shared.clone()),

@@ -44,7 +44,7 @@ pub(super) struct Doorbell {
 }
 
 impl Doorbell {
-    /// Makes the folder if need be, removes sockets nobody listens on and hangs up a bell of our own.
+    /// Makes the folder if need be and hangs up a bell of our own.
     pub(super) fn hang(database: &Path, name: String) -> io::Result<Self> {
         let mut folder = database.as_os_str().to_owned();
         folder.push("-doorbells");
@@ -59,7 +59,6 @@ impl Doorbell {
         let handle = File::open(&folder)?;
         let sender = StdDatagram::unbound()?;
         sender.set_nonblocking(true)?;
-        clean(&folder, &handle);
         let own = StdDatagram::bind(address(&folder, &handle, &name))?;
         own.set_nonblocking(true)?;
         Ok(Self {
@@ -116,7 +115,21 @@ impl Doorbell {
         }
     }
 
-    /// Forgets the file of a bell found dead.
+    /// The bells nobody listens on: their processes were killed. Their files stay until [`Doorbell::remove`], so
+    /// that they are found dead until somebody has taken over what they held.
+    pub(super) fn dead(&self) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(&self.folder) else {
+            return Vec::new();
+        };
+        entries
+            .flatten()
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_socket()))
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .filter(|bell| *bell != self.name && self.probe(bell) == Heard::Dead)
+            .collect()
+    }
+
+    /// Removes the file of a bell found dead.
     pub(super) fn remove(&self, bell: &str) {
         if bell.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             // It may be gone already; the folder stays for others.
@@ -140,32 +153,12 @@ fn address(folder: &Path, handle: &File, name: &str) -> PathBuf {
     }
 }
 
-fn clean(folder: &Path, handle: &File) {
-    let (Ok(entries), Ok(prober)) = (fs::read_dir(folder), StdDatagram::unbound()) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let (Some(name), Ok(kind)) = (name.to_str(), entry.file_type()) else {
-            continue;
-        };
-        if kind.is_socket()
-            && prober
-                .connect(address(folder, handle, name))
-                .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
-        {
-            // Another process may have been faster.
-            let _ = fs::remove_file(entry.path());
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_ring_is_heard_and_a_dead_bell_is_known_and_cleaned() {
+    async fn a_ring_is_heard_and_a_dead_bell_is_known() {
         let folder = tempfile::tempdir().unwrap();
         let database = folder.path().join("pubsub.db");
         let one = Doorbell::hang(&database, "one".to_owned()).unwrap();
@@ -182,7 +175,9 @@ mod tests {
         assert_eq!(one.ring("absent", 1), Heard::Perhaps);
         assert_eq!(one.ring("../one", 1), Heard::Perhaps);
         let three = Doorbell::hang(&database, "three".to_owned()).unwrap();
-        assert!(!bells.join("killed").exists());
+        assert_eq!(three.dead(), ["killed"]);
+        three.remove("killed");
+        assert!(three.dead().is_empty());
         assert!(bells.join("one").exists() && bells.join("three").exists());
         drop(three);
         assert!(!bells.join("three").exists());

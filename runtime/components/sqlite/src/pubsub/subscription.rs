@@ -199,8 +199,8 @@ impl Worker {
                         break;
                     }
                 }
-                // The sender lives as long as the control, whose drop closes first.
-                changed = phases.changed() => if changed.is_err() && phase < Phase::Closed { break },
+                // Not once closed: the control may be gone by then, which would read as a change for ever.
+                _ = phases.changed(), if phase < Phase::Closed => {}
                 () = self.bell.rung(), if phase == Phase::Running => {}
                 () = sleep_until(deadline), if deadline.is_some() => {}
             }

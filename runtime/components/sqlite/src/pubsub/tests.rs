@@ -209,6 +209,7 @@ async fn a_lapsed_lease_is_taken_over_and_the_late_verdict_is_fenced() {
         .await
         .unwrap();
     quick.wait_for(1).await;
+    first.pause().await;
     gate.add_permits(1);
     // The late acknowledgement must not finish what the second consumer has refused.
     quick.wait_for(2).await;

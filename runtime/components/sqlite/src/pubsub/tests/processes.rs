@@ -21,6 +21,8 @@ use super::{message, open, request};
 
 const ROLE: &str = "OUTRIGGER_PUBSUB_TEST_ROLE";
 const FOLDER: &str = "OUTRIGGER_PUBSUB_TEST_FOLDER";
+/// Not `current_exe`: the file is gone when somebody rebuilds meanwhile, this still is it.
+const EXE: &str = "/proc/self/exe";
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A child process in a role; its standard output line by line.
@@ -31,7 +33,7 @@ struct Process {
 
 impl Process {
     fn start(role: &str, folder: &Path) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        let mut child = Command::new(EXE)
             .args([
                 "--ignored",
                 "--exact",
