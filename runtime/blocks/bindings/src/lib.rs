@@ -1,5 +1,7 @@
 //! The bindings building block: traits of input and output bindings, requests and behaviour suite.
 
+pub mod suite;
+
 use std::{fmt, future::Future, sync::Arc};
 
 use bytes::Bytes;

@@ -3,6 +3,8 @@
 //! A provider holds keys and uses them; the streaming scheme `dapr.io/enc/v1` is built on `wrap_key` and
 //! `unwrap_key` in `outrigger-components-crypto`.
 
+pub mod suite;
+
 use std::{fmt, future::Future, sync::Arc};
 
 use bytes::Bytes;

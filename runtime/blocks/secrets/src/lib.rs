@@ -1,5 +1,7 @@
 //! The secrets building block: trait, capabilities and behaviour suite.
 
+pub mod suite;
+
 use std::{collections::BTreeMap, fmt, future::Future, sync::Arc};
 
 use futures::future::BoxFuture;

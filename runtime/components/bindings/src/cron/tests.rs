@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use outrigger_bindings::{Event, EventHandler, InputBinding};
+use outrigger_bindings::{DynInputBinding, Event, EventHandler, suite};
 use outrigger_component::{Error, ErrorKind, Host, Metadata, Properties, Spec};
 use outrigger_types::Environment;
 use tokio::{sync::Notify, time::Instant};
@@ -33,16 +33,16 @@ fn config(pairs: &[(&str, &str)]) -> Result<CronConfig, Error> {
     CronConfig::parse(&Properties::from_pairs(pairs.iter().copied()))
 }
 
-fn cron(pairs: &[(&str, &str)], start: &str) -> Cron {
+fn cron(pairs: &[(&str, &str)], start: &str) -> Arc<dyn DynInputBinding> {
     let clock = TestClock {
         start: start.parse().unwrap(),
         since: Instant::now(),
     };
-    Cron::new(
+    Arc::new(Cron::new(
         config(pairs).unwrap(),
         &Environment::from_pairs([("TZ", "UTC")]),
         Arc::new(clock),
-    )
+    ))
 }
 
 /// Remembers when events came, and what with.
@@ -152,7 +152,7 @@ async fn closing_waits_for_the_event_under_way() {
     reading.close().await;
 
     let reading = cron.read(slow.clone()).await.unwrap();
-    InputBinding::close(&cron).await.unwrap();
+    cron.close().await.unwrap();
     reading.close().await;
     let Err(error) = cron.read(slow).await else {
         panic!("closed")
@@ -223,4 +223,12 @@ async fn it_is_an_input_only() {
         .await
         .unwrap();
     assert!(binding.input.is_some() && binding.output.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_behaves_as_every_input() {
+    for schedule in ["@every 1s", "* * * * * *"] {
+        let cron = cron(&[("schedule", schedule)], "2026-01-01T00:00:00Z");
+        suite::input(&cron, || tokio::time::sleep(Duration::from_millis(1100))).await;
+    }
 }

@@ -5,7 +5,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use outrigger_bindings::{DynOutputBinding, InvokeError, InvokeRequest, InvokeResponse};
+use outrigger_bindings::{DynOutputBinding, InvokeError, InvokeRequest, InvokeResponse, suite};
 use outrigger_component::{Error, ErrorKind, Host, Metadata, Properties, Spec};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls_pki_types::PrivateKeyDer;
@@ -444,4 +444,10 @@ async fn a_cut_answer_is_an_error() {
     });
     let binding = open(&[("url", &url)]).await.unwrap();
     assert!(invoke(&binding, "get", &[], "").await.is_err());
+}
+
+#[tokio::test]
+async fn it_behaves_as_every_output() {
+    let url = format!("http://{}", server().await);
+    suite::output(&open(&[("url", &url)]).await.unwrap()).await;
 }

@@ -1,7 +1,7 @@
 use std::{fs, os::unix::fs::symlink, sync::Arc};
 
 use bytes::Bytes;
-use outrigger_bindings::{DynOutputBinding, InvokeRequest};
+use outrigger_bindings::{DynOutputBinding, InvokeRequest, suite};
 use outrigger_component::{Error, ErrorKind, Host, Metadata, Properties, Spec};
 use tempfile::TempDir;
 
@@ -179,4 +179,10 @@ async fn other_operations_are_unsupported() {
     assert_eq!(storage.operations(), ["create", "get", "list", "delete"]);
     let error = invoke(&storage, "copy", "x", "").await.unwrap_err();
     assert_eq!(error.to_string(), "unsupported operation copy");
+}
+
+#[tokio::test]
+async fn it_behaves_as_every_output() {
+    let (_base, storage) = open().await;
+    suite::output(&storage).await;
 }

@@ -2,7 +2,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use outrigger_component::{ErrorKind, Host, Properties, Spec};
-use outrigger_crypto::{CipherParams, DynCryptoProvider, KeyFormat};
+use outrigger_crypto::{CipherParams, DynCryptoProvider, KeyFormat, suite};
 
 use super::LOCAL_STORAGE;
 
@@ -165,5 +165,23 @@ async fn the_folder_must_be_one() {
             .await
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Configuration);
+    }
+}
+
+#[tokio::test]
+async fn it_behaves_as_every_provider() {
+    let provider = open("testdata/keys").await;
+    for signing in [
+        ("rsa.json", "PS256", 32),
+        ("p384.sec1.pem", "ES384", 48),
+        ("ed25519.json", "EdDSA", 5),
+    ] {
+        let keys = suite::Keys {
+            wrapping: Some(("kek", "A256KW")),
+            sealing: Some(("kek.json", "A256GCM", 12)),
+            rsa: Some("rsa.pkcs1.pem"),
+            signing: Some(signing),
+        };
+        suite::run(&provider, keys).await;
     }
 }

@@ -1,5 +1,5 @@
-use outrigger_component::{Metadata, Properties};
-use outrigger_secrets::SecretStore;
+use outrigger_component::{Metadata, Properties, SecretString};
+use outrigger_secrets::{Secret, SecretStore, SharedSecretStore, suite};
 use outrigger_types::Environment;
 
 use super::{EnvConfig, EnvStore};
@@ -49,4 +49,16 @@ async fn bulk_leaves_out_own_variables_and_cuts_the_prefix() {
     let all = store("MY_").all(&Metadata::new()).await.unwrap();
     assert_eq!(all.keys().collect::<Vec<_>>(), ["KEY"]);
     assert_eq!(all["KEY"]["KEY"].expose(), "2");
+}
+
+#[tokio::test]
+async fn it_behaves_as_every_store() {
+    let store: SharedSecretStore = std::sync::Arc::new(store(""));
+    let secret = Secret::from([("MY_KEY".to_owned(), SecretString::from("2"))]);
+    suite::run(
+        &store,
+        &[("MY_KEY".to_owned(), secret)].into(),
+        suite::Absent::Empty,
+    )
+    .await;
 }

@@ -1,7 +1,7 @@
 use std::{fs, path::PathBuf};
 
-use outrigger_component::{ErrorKind, Host, Metadata, Properties, Spec};
-use outrigger_secrets::{DynSecretStore, Secret};
+use outrigger_component::{ErrorKind, Host, Metadata, Properties, SecretString, Spec};
+use outrigger_secrets::{DynSecretStore, Secret, suite};
 use tempfile::TempDir;
 
 use super::FILE;
@@ -117,4 +117,21 @@ async fn a_missing_or_foreign_file_is_a_configuration_error_without_its_content(
     }
     let error = (FILE.validate)(&spec(Properties::default())).unwrap_err();
     assert_eq!(error.to_string(), "missing local secrets file in metadata");
+}
+
+#[tokio::test]
+async fn it_behaves_as_every_store() {
+    for (extra, name, key) in [
+        ([].as_slice(), "db:user", "db:user"),
+        (&[("multiValued", "true")], "db", "user"),
+    ] {
+        let (_folder, _, store) = open(r#"{"db": {"user": "hunter2"}}"#, extra).await;
+        let secret = Secret::from([(key.to_owned(), SecretString::from("hunter2"))]);
+        suite::run(
+            &store,
+            &[(name.to_owned(), secret)].into(),
+            suite::Absent::NotFound,
+        )
+        .await;
+    }
 }
