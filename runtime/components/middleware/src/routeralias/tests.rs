@@ -120,3 +120,11 @@ async fn metadata_that_is_no_map_is_refused() {
     }
     assert!(handler(&[("/a", "/b"), ("/c", "")]).await.is_err());
 }
+
+#[tokio::test]
+async fn json_may_be_indented_by_tabs_and_the_first_route_wins() {
+    let routes = "{\n\t\"/z/{a}\": \"/first\",\n\t\t\"/a\":\"/b\",\n\t\"/z/{b}\": \"/second\"\n}\n";
+    let handler = handler(&[("routes", routes)]).await.unwrap();
+    assert_eq!(address(&handler, "/a").await, "/b");
+    assert_eq!(address(&handler, "/z/1").await, "/first?a=1");
+}
