@@ -1,0 +1,240 @@
+//! Secrets (A4; upstream `pkg/api/universal/secrets.go`, `pkg/api/http/secrets.go`).
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::Arc,
+};
+
+use arc_swap::ArcSwap;
+use http::{Method, Response};
+use outrigger_component::Metadata;
+use outrigger_resources::SecretScope;
+use outrigger_secrets::{Secret, SharedSecretStore};
+use outrigger_sidecar_api::{ApiError, ApiRequest, Body, Components, Endpoint, Group, Loaded, Reply, errors, handler};
+use outrigger_sidecar_resilience::{ComponentKind, ResilienceProvider};
+use outrigger_telemetry::{Metrics, metrics::ComponentCall, trace::SpanContext};
+use outrigger_wire::dapr::proto::runtime::v1::{
+    GetBulkSecretRequest, GetBulkSecretResponse, GetSecretRequest, GetSecretResponse, SecretResponse,
+};
+
+use crate::call::{Surroundings, error_text, missing, reply_json, trace_of};
+
+const GROUP: Group = Group { name: "secrets", version: "v1" };
+
+/// How an access to a secret ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecretOutcome {
+    /// The app got it.
+    Granted,
+    /// The scopes deny it, or there is no such store for this app.
+    Denied,
+    /// The store failed.
+    Failed,
+}
+
+/// One access to a secret, without its value (A4.8).
+#[derive(Debug, Clone, Copy)]
+pub struct SecretAccess<'a> {
+    /// The store.
+    pub store: &'a str,
+    /// The secret; `None` for a bulk request that failed as a whole.
+    pub name: Option<&'a str>,
+    /// How it ended.
+    pub outcome: SecretOutcome,
+    /// The trace of the request; invalid when there is none.
+    pub trace: &'a SpanContext,
+}
+
+/// Keeps records of accesses to secrets. Called on the request's path, so it must not block.
+pub trait SecretAudit: fmt::Debug + Send + Sync {
+    /// Takes note of one access.
+    fn accessed(&self, access: &SecretAccess<'_>);
+}
+
+/// What the service needs.
+#[derive(Clone)]
+pub struct SecretsServiceOptions {
+    /// The secret stores.
+    pub stores: Arc<Components<SharedSecretStore>>,
+    /// `spec.secrets.scopes` of the configuration; of two for one store the last counts.
+    pub scopes: Vec<SecretScope>,
+    /// Policies; replaced when Resiliency resources change.
+    pub resilience: Arc<ArcSwap<ResilienceProvider>>,
+    /// Where calls are counted.
+    pub metrics: Metrics,
+    /// Who keeps records, if anybody.
+    pub audit: Option<Arc<dyn SecretAudit>>,
+}
+
+impl fmt::Debug for SecretsServiceOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SecretsServiceOptions").field("scopes", &self.scopes).finish_non_exhaustive()
+    }
+}
+
+/// The secrets building block as served to the app.
+#[derive(Debug)]
+pub struct SecretsService {
+    stores: Arc<Components<SharedSecretStore>>,
+    scopes: HashMap<String, SecretScope>,
+    around: Surroundings,
+    audit: Option<Arc<dyn SecretAudit>>,
+}
+
+impl SecretsService {
+    /// A service over these stores.
+    #[must_use]
+    pub fn new(options: SecretsServiceOptions) -> Self {
+        Self {
+            stores: options.stores,
+            scopes: options.scopes.into_iter().map(|scope| (scope.store_name.clone(), scope)).collect(),
+            around: Surroundings { resilience: options.resilience, metrics: options.metrics },
+            audit: options.audit,
+        }
+    }
+
+    /// The endpoints of the secrets API.
+    #[must_use]
+    pub fn endpoints(self: &Arc<Self>) -> Vec<Endpoint> {
+        const GET: &[Method] = &[Method::GET];
+        let endpoint = |route, name, handler| Endpoint::new(GET, "v1.0", route, GROUP, name, handler);
+        vec![
+            endpoint("secrets/{secretStoreName}/bulk", "GetBulkSecret", handler(self, Self::http_bulk)),
+            endpoint("secrets/{secretStoreName}/{key}", "GetSecret", handler(self, Self::http_get)),
+        ]
+    }
+
+    async fn http_get(self: Arc<Self>, request: ApiRequest) -> Result<Response<Body>, ApiError> {
+        let metadata = request.query_metadata();
+        let secret =
+            self.get(request.param("secretStoreName"), request.param("key"), &metadata, &trace_of(&request)).await?;
+        if secret.is_empty() {
+            return Ok(Reply::no_content());
+        }
+        reply_json(&exposed(&secret))
+    }
+
+    async fn http_bulk(self: Arc<Self>, request: ApiRequest) -> Result<Response<Body>, ApiError> {
+        let metadata = request.query_metadata();
+        let secrets = self.all(request.param("secretStoreName"), &metadata, &trace_of(&request)).await?;
+        reply_json(&secrets.iter().map(|(name, secret)| (name.as_str(), exposed(secret))).collect::<BTreeMap<_, _>>())
+    }
+
+    /// `GetSecret`; `trace` goes into the audit record.
+    ///
+    /// # Errors
+    /// Rows of the secrets table.
+    pub async fn grpc_get(
+        &self,
+        request: GetSecretRequest,
+        trace: &SpanContext,
+    ) -> Result<GetSecretResponse, ApiError> {
+        let metadata = request.metadata.into_iter().collect();
+        let secret = self.get(&request.store_name, &request.key, &metadata, trace).await?;
+        Ok(GetSecretResponse { data: owned(&secret) })
+    }
+
+    /// `GetBulkSecret`; `trace` goes into the audit records.
+    ///
+    /// # Errors
+    /// Rows of the secrets table.
+    pub async fn grpc_bulk(
+        &self,
+        request: GetBulkSecretRequest,
+        trace: &SpanContext,
+    ) -> Result<GetBulkSecretResponse, ApiError> {
+        let metadata = request.metadata.into_iter().collect();
+        let secrets = self.all(&request.store_name, &metadata, trace).await?;
+        let data =
+            secrets.into_iter().map(|(name, secret)| (name, SecretResponse { secrets: owned(&secret) })).collect();
+        Ok(GetBulkSecretResponse { data })
+    }
+
+    /// Reads one secret under the scopes.
+    ///
+    /// # Errors
+    /// Rows of the secrets table.
+    pub async fn get(
+        &self,
+        store_name: &str,
+        name: &str,
+        metadata: &Metadata,
+        trace: &SpanContext,
+    ) -> Result<Secret, ApiError> {
+        let record = |outcome| self.record(store_name, Some(name), outcome, trace);
+        let store = self.store(store_name).await.inspect_err(|_| record(SecretOutcome::Denied))?;
+        if !self.allowed(store_name, name) {
+            record(SecretOutcome::Denied);
+            return Err(errors::secret_permission_denied(name, store_name));
+        }
+        let began = self.around.clock();
+        let read = self
+            .around
+            .outbound(store_name, ComponentKind::Secretstore)
+            .run(|_| store.instance.get(name, metadata))
+            .await;
+        self.around.count(ComponentCall::Secret, store_name, "get", read.is_ok(), began);
+        record(if read.is_ok() { SecretOutcome::Granted } else { SecretOutcome::Failed });
+        read.map_err(|error| errors::secret_get(name, store_name, error_text(&error)))
+    }
+
+    /// Reads all secrets that the scopes allow.
+    ///
+    /// # Errors
+    /// Rows of the secrets table.
+    pub async fn all(
+        &self,
+        store_name: &str,
+        metadata: &Metadata,
+        trace: &SpanContext,
+    ) -> Result<BTreeMap<String, Secret>, ApiError> {
+        let store = self
+            .store(store_name)
+            .await
+            .inspect_err(|_| self.record(store_name, None, SecretOutcome::Denied, trace))?;
+        let began = self.around.clock();
+        let read = self
+            .around
+            .outbound(store_name, ComponentKind::Secretstore)
+            .run(|_| store.instance.all(metadata))
+            .await;
+        self.around.count(ComponentCall::Secret, store_name, "bulk_get", read.is_ok(), began);
+        let mut secrets = read.map_err(|error| {
+            self.record(store_name, None, SecretOutcome::Failed, trace);
+            errors::bulk_secret_get(store_name, error_text(&error))
+        })?;
+        secrets.retain(|name, _| self.allowed(store_name, name));
+        if self.audit.is_some() {
+            for name in secrets.keys() {
+                self.record(store_name, Some(name), SecretOutcome::Granted, trace);
+            }
+        }
+        Ok(secrets)
+    }
+
+    async fn store(&self, name: &str) -> Result<Arc<Loaded<SharedSecretStore>>, ApiError> {
+        self.stores.get(name).await.map_err(|error| {
+            missing(error, errors::secret_store_not_configured(), errors::secret_store_not_found(name))
+        })
+    }
+
+    fn allowed(&self, store: &str, name: &str) -> bool {
+        self.scopes.get(store).is_none_or(|scope| scope.allows(name))
+    }
+
+    fn record(&self, store: &str, name: Option<&str>, outcome: SecretOutcome, trace: &SpanContext) {
+        if let Some(audit) = &self.audit {
+            audit.accessed(&SecretAccess { store, name, outcome, trace });
+        }
+    }
+}
+
+/// The one place where values leave for the app.
+fn exposed(secret: &Secret) -> BTreeMap<&str, &str> {
+    secret.iter().map(|(key, value)| (key.as_str(), value.expose())).collect()
+}
+
+fn owned(secret: &Secret) -> HashMap<String, String> {
+    secret.iter().map(|(key, value)| (key.clone(), value.expose().to_owned())).collect()
+}
