@@ -121,12 +121,13 @@ fn settled(connection: &Connection, limit: i64, count: usize) -> rusqlite::Resul
         .prepare_cached("SELECT topic, min(cursor) FROM pubsub_groups GROUP BY topic")?
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<rusqlite::Result<_>>()?;
+    // One upper bound: of two SQLite would use one for the index and test the other row by row.
     let mut statement = connection.prepare_cached(
         "SELECT m.id, length(m.data) + ifnull(length(CAST(m.metadata AS BLOB)), 0) FROM pubsub_messages AS m
-         WHERE m.topic = ?1 AND m.id <= ?2 AND m.id < ?3
+         WHERE m.topic = ?1 AND m.id <= ?2
            AND NOT EXISTS (SELECT 1 FROM pubsub_groups AS g, pubsub_claims AS c
                            WHERE g.topic = ?1 AND c.group_id = g.id AND c.message = m.id)
-         ORDER BY m.id LIMIT ?4",
+         ORDER BY m.id LIMIT ?3",
     )?;
     for (topic, cursor) in topics {
         let room = count.saturating_sub(found.len());
@@ -134,7 +135,11 @@ fn settled(connection: &Connection, limit: i64, count: usize) -> rusqlite::Resul
             break;
         }
         let rows = statement.query_map(
-            params![topic, cursor, limit, i64::try_from(room).unwrap_or(i64::MAX)],
+            params![
+                topic,
+                cursor.min(limit - 1),
+                i64::try_from(room).unwrap_or(i64::MAX)
+            ],
             |row| Ok((row.get(0)?, row.get(1)?)),
         )?;
         for row in rows {

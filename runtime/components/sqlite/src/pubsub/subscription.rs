@@ -371,20 +371,18 @@ impl Worker {
         state.schedule(round);
     }
 
-    fn deliver(&self, batch: Vec<Claimed>) -> impl Future<Output = Handled> + Send + '_ {
-        async move {
-            let deliveries: Vec<_> = batch.iter().map(|claimed| self.delivery(claimed)).collect();
-            let verdicts = if self.bulk.is_some() {
-                guard::handle_bulk(&*self.handler, deliveries).await
-            } else {
-                let mut verdicts = Vec::with_capacity(1);
-                for delivery in deliveries {
-                    verdicts.push(guard::handle(&*self.handler, delivery).await);
-                }
-                verdicts
-            };
-            batch.into_iter().zip(verdicts).collect()
-        }
+    async fn deliver(&self, batch: Vec<Claimed>) -> Handled {
+        let deliveries: Vec<_> = batch.iter().map(|claimed| self.delivery(claimed)).collect();
+        let verdicts = if self.bulk.is_some() {
+            guard::handle_bulk(&*self.handler, deliveries).await
+        } else {
+            let mut verdicts = Vec::with_capacity(1);
+            for delivery in deliveries {
+                verdicts.push(guard::handle(&*self.handler, delivery).await);
+            }
+            verdicts
+        };
+        batch.into_iter().zip(verdicts).collect()
     }
 
     fn delivery(&self, claimed: &Claimed) -> Delivery {

@@ -315,9 +315,9 @@ async fn across_two_processes() {
     let subscription = PubSub::subscribe(&broker, request("idle", "app"), Arc::new(Clock::default()))
         .await
         .unwrap();
-    let (before, started) = (cpu_ticks(), Instant::now());
+    let (before, started) = (cpu_time(), Instant::now());
     tokio::time::sleep(Duration::from_secs(30)).await;
-    let used = (cpu_ticks() - before) as f64 / 100.0;
+    let used = (cpu_time() - before).as_secs_f64();
     println!(
         "idle: {:.3} % CPU",
         used / started.elapsed().as_secs_f64() * 100.0
@@ -325,9 +325,16 @@ async fn across_two_processes() {
     subscription.close().await;
 }
 
-/// User and system time of this process in hundredths of a second.
-fn cpu_ticks() -> u64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+/// CPU time of all threads of this process, exact.
+fn cpu_time() -> Duration {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let nanos = |path: &Path| -> Option<u64> {
+        std::fs::read_to_string(path.join("schedstat"))
+            .ok()?
+            .split(' ')
+            .next()?
+            .parse()
+            .ok()
+    };
+    Duration::from_nanos(tasks.flatten().filter_map(|task| nanos(&task.path())).sum())
 }
