@@ -188,13 +188,17 @@ impl AppChannel {
     pub(crate) async fn send_unchecked(&self, request: Request<Body>) -> Result<Response<Body>, AppError> {
         let permit = self.permit().await?;
         let request = self.address(request)?;
+        let measured = self.0.options.metrics.is_enabled().then(|| Measured::begin(self, &request));
         let pipeline = &self.0.options.pipeline;
-        let response = if pipeline.is_empty() {
-            self.0.transport.request(request).await?
+        let sent = if pipeline.is_empty() {
+            self.0.transport.request(request).await
         } else {
-            self.through_pipeline(request).await?
+            self.through_pipeline(request).await
         };
-        Ok(hold(response, permit))
+        if let Some(measured) = measured {
+            measured.end(self, &sent);
+        }
+        Ok(hold(sent?, permit))
     }
 
     async fn through_pipeline(&self, request: Request<Body>) -> Result<Response<Body>, AppError> {
@@ -239,6 +243,43 @@ impl AppChannel {
 impl fmt::Debug for AppChannel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AppChannel").field("options", &self.0.options).finish_non_exhaustive()
+    }
+}
+
+/// A request to the app, for `http/client/*` (wire.md §16).
+struct Measured {
+    method: http::Method,
+    path: String,
+    began: std::time::Instant,
+}
+
+impl Measured {
+    fn begin(channel: &AppChannel, request: &Request<Body>) -> Self {
+        let sent = http_body::Body::size_hint(request.body()).exact().unwrap_or(0);
+        let measured = Self {
+            method: request.method().clone(),
+            path: request.uri().path().to_owned(),
+            began: std::time::Instant::now(),
+        };
+        channel.0.options.metrics.http_client_started(measured.method.as_str(), &measured.path, sent);
+        measured
+    }
+
+    /// Upstream counts a request that failed on the way as a 500.
+    fn end(self, channel: &AppChannel, sent: &Result<Response<Body>, AppError>) {
+        let (status, received) = match sent {
+            Ok(response) => {
+                (response.status().as_u16(), http_body::Body::size_hint(response.body()).exact().unwrap_or(0))
+            }
+            Err(_) => (500, 0),
+        };
+        channel.0.options.metrics.http_client_completed(
+            self.method.as_str(),
+            &self.path,
+            status,
+            received,
+            self.began.elapsed(),
+        );
     }
 }
 

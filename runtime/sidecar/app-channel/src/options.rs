@@ -4,6 +4,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use outrigger_component::SecretString;
 use outrigger_middleware::Pipeline;
+use outrigger_telemetry::Metrics;
 
 /// `--app-protocol`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -95,4 +96,6 @@ pub struct AppChannelOptions {
     pub read_buffer_size: usize,
     /// The app middleware pipeline (`spec.appHttpPipeline`); empty costs nothing.
     pub pipeline: Arc<Pipeline>,
+    /// Where requests to the app are counted.
+    pub metrics: Metrics,
 }

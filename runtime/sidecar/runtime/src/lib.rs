@@ -1,1 +1,30 @@
 //! One sidecar as a value: options, wiring, life cycle, health, metadata, shutdown.
+//!
+//! [`Sidecar::start`] takes everything a sidecar depends on as values (design D13): options, environment, folders.
+//! Nothing here reads the process' environment, folder or arguments, so several sidecars can live in one process.
+
+mod assembly;
+mod components;
+mod control;
+mod health;
+mod host;
+mod inventory;
+mod lifecycle;
+mod listeners;
+mod metadata;
+mod options;
+mod policies;
+mod profile;
+mod resolution;
+mod sidecar;
+mod telemetry;
+
+pub use assembly::AssemblyError;
+pub use components::{ComponentFailure, ComponentLoader, Tables};
+pub use health::{HealthApi, Readiness};
+pub use listeners::Addresses;
+pub use metadata::{ComponentInfo, Inventory, MetadataApi, RUNTIME_VERSION};
+pub use options::{
+    AppOptions, DEFAULT_GRACE, DEFAULT_MAX_BODY_SIZE, DEFAULT_READ_BUFFER_SIZE, MetricsListen, Mode, SidecarOptions,
+};
+pub use sidecar::{Exit, Sidecar};

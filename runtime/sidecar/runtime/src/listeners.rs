@@ -62,3 +62,18 @@ pub fn unix(path: &Path) -> io::Result<Bound> {
     }
     UnixListener::bind(path).map(|listener| Bound::Unix(listener, path.to_owned()))
 }
+
+/// What was bound.
+#[derive(Debug, Clone, Default)]
+pub struct Addresses {
+    /// The public HTTP API.
+    pub http: Vec<SocketAddr>,
+    /// The public gRPC API.
+    pub grpc: Vec<SocketAddr>,
+    /// The internal API.
+    pub internal: Option<SocketAddr>,
+    /// Health and metadata only.
+    pub public: Option<SocketAddr>,
+    /// Metrics.
+    pub metrics: Option<SocketAddr>,
+}

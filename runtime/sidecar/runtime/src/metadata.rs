@@ -222,7 +222,7 @@ impl MetadataApi {
                 .subscriptions()
                 .into_iter()
                 .map(|info| SubscriptionAnswer {
-                    pubsubname: info.pubsub_name,
+                    pubsubname: info.pubsubname,
                     topic: info.topic,
                     metadata: info.metadata,
                     rules: info
@@ -283,7 +283,7 @@ impl MetadataApi {
                 .subscriptions()
                 .into_iter()
                 .map(|info| wire::PubsubSubscription {
-                    pubsub_name: info.pubsub_name,
+                    pubsub_name: info.pubsubname,
                     topic: info.topic,
                     metadata: info.metadata.into_iter().collect(),
                     rules: Some(wire::PubsubSubscriptionRules {

@@ -1,8 +1,11 @@
 //! The error table: every answer of the public APIs that is not a success (wire.md §2; upstream
 //! `pkg/messages/predefined.go`, `pkg/api/errors`). Codes, statuses and texts are Dapr's; handlers only name the row.
 
+pub mod actor;
 pub mod pubsub;
+pub mod scheduler;
 pub mod state;
+pub mod workflow;
 
 use std::fmt::Display;
 

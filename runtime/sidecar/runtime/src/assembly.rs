@@ -1,0 +1,565 @@
+//! Building a sidecar from its options: telemetry, listeners, services, endpoints.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use jiff::Timestamp;
+use outrigger_component::Host;
+use outrigger_middleware::Pipeline;
+use outrigger_name_resolution::SharedResolver;
+use outrigger_resources::{
+    DiskLoader, DiskOptions, Resources, Severity,
+    access_control::AccessControlList,
+    api_rules::HttpApiRules,
+    configuration::{Configuration, ConfigurationError},
+    references::ReferenceOptions,
+    templates::Templates,
+};
+use outrigger_sidecar_api::Endpoint;
+use outrigger_sidecar_app_channel::{AppChannel, AppChannelOptions, AppHealth};
+use outrigger_sidecar_blocks::{
+    BindingsService, BindingsServiceOptions, ConfigurationService, ConfigurationServiceOptions, ConversationService,
+    ConversationServiceOptions, CryptoService, CryptoServiceOptions, InputBindings, InputBindingsOptions, LockService,
+    LockServiceOptions, SecretsService, SecretsServiceOptions,
+};
+use outrigger_sidecar_http::{ApiLogOptions, Bound, Cors, HttpService, HttpServiceOptions, TracingLayer};
+use outrigger_sidecar_invocation::{Forwarded, HttpEndpoints, InvocationOptions, InvocationService};
+use outrigger_sidecar_pubsub::{OutboxOptions, PubsubOptions, PubsubOutbox, PubsubService};
+use outrigger_sidecar_resilience::ResilienceProvider;
+use outrigger_sidecar_state::{Outbox, StateService, StateServiceOptions};
+use outrigger_telemetry::{Metrics, Tracer};
+use outrigger_types::{Namespace, is_truthy};
+use tokio::{net::TcpListener, sync::watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    components::{ComponentLoader, Tables},
+    control::Control,
+    health::{HealthApi, Readiness},
+    host,
+    inventory::RunningInventory,
+    listeners::{self, Addresses},
+    metadata::MetadataApi,
+    options::SidecarOptions,
+    policies, resolution, telemetry,
+};
+
+/// Why a sidecar could not be started. Texts are upstream's where it has them.
+#[derive(Debug, thiserror::Error)]
+pub enum AssemblyError {
+    /// The Configuration.
+    #[error("error loading configuration: {0}")]
+    Configuration(#[from] ConfigurationError),
+    /// Access control.
+    #[error("{0}")]
+    AccessControl(String),
+    /// An address.
+    #[error("could not listen for {what} on {address}: {source}")]
+    Listen {
+        /// For what.
+        what: &'static str,
+        /// Where.
+        address: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Tracing.
+    #[error("failed to setup tracing: {0}")]
+    Tracing(#[from] outrigger_telemetry::trace::TraceError),
+    /// The app's address or token.
+    #[error("failed to create app channel: {0}")]
+    App(#[from] http::Error),
+}
+
+/// A sidecar in parts, ready to live.
+pub(crate) struct Assembly {
+    pub(crate) options: SidecarOptions,
+    pub(crate) configuration: Configuration,
+    pub(crate) resources: Resources,
+    pub(crate) metrics: Metrics,
+    pub(crate) tracer: Tracer,
+    pub(crate) inbound: Arc<Readiness>,
+    pub(crate) outbound: Arc<Readiness>,
+    pub(crate) loader: Arc<ComponentLoader>,
+    pub(crate) app: Option<AppChannel>,
+    pub(crate) app_slot: Arc<ArcSwapOption<AppChannel>>,
+    pub(crate) app_health: watch::Sender<AppHealth>,
+    pub(crate) http_pipeline: Arc<Pipeline>,
+    pub(crate) app_pipeline: Arc<Pipeline>,
+    pub(crate) pubsub: Arc<PubsubService>,
+    pub(crate) outbox: Arc<PubsubOutbox>,
+    pub(crate) inputs: Arc<InputBindings>,
+    pub(crate) configuration_api: Arc<ConfigurationService>,
+    pub(crate) invocation: Arc<InvocationService>,
+    pub(crate) http_endpoints: HttpEndpoints,
+    pub(crate) resolver: Option<SharedResolver>,
+    pub(crate) http: HttpService,
+    pub(crate) public_http: HttpService,
+    pub(crate) grpc: outrigger_sidecar_grpc::GrpcServer,
+    pub(crate) bound: parking_lot::Mutex<Listeners>,
+    pub(crate) addresses: Addresses,
+    /// Asks for the orderly end.
+    pub(crate) stop: CancellationToken,
+    /// Asks for the end at once.
+    pub(crate) force: CancellationToken,
+}
+
+impl std::fmt::Debug for Assembly {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Assembly").field("app_id", &self.options.app_id).finish_non_exhaustive()
+    }
+}
+
+/// Bound addresses, until the servers take them.
+#[derive(Debug, Default)]
+pub(crate) struct Listeners {
+    pub(crate) http: Vec<Bound>,
+    pub(crate) grpc: Vec<Bound>,
+    pub(crate) internal: Option<TcpListener>,
+    pub(crate) public: Option<Bound>,
+    pub(crate) metrics: Option<TcpListener>,
+    pub(crate) profile: Option<TcpListener>,
+}
+
+impl Assembly {
+    #[allow(clippy::too_many_lines, reason = "one list of parts, in the order in which they need one another")]
+    pub(crate) async fn build(options: SidecarOptions) -> Result<Self, AssemblyError> {
+        let mut configuration = load_configuration(&options)?;
+        let metrics = telemetry::metrics(&options, &configuration).unwrap_or_else(|error| {
+            // Upstream logs it and goes on without.
+            tracing::error!(target: "dapr.runtime", "[INIT_FAILURE]: initialization error occurred for metrics: {error}");
+            Metrics::disabled()
+        });
+        let tracing_spec = configuration.spec.tracing.get_or_insert_default();
+        if let Err(error) = tracing_spec.complete_from(&options.environment) {
+            tracing::error!(target: "dapr.runtime", "error setting tracing spec from env: {error}");
+        }
+        let tracer = telemetry::tracer(&options, tracing_spec)?;
+        if let Some(sampler) = tracer.sampler() {
+            tracing::info!(target: "dapr.runtime", "Dapr trace sampler initialized: {sampler}");
+        }
+        let api_traced = tracer.sampler().is_some_and(|sampler| sampler.is_enabled());
+        let resources = load_resources(&options).await;
+
+        let (listeners, addresses, internal_port) = bind(&options)?;
+        let host_ip = host::address(&options.environment);
+        let internal_address = host::advertised(&options.internal_grpc_listen_address, host_ip, internal_port);
+        let namespace = Namespace::from(options.namespace().unwrap_or("default"));
+
+        let tables = Tables::default();
+        let resilience = Arc::new(ArcSwap::from_pointee(load_policies(&options, &resources, &metrics)));
+        let app_pipeline = Arc::new(Pipeline::default());
+        let http_pipeline = Arc::new(Pipeline::default());
+        let inbound = Arc::new(Readiness::default());
+        let outbound = Arc::new(Readiness::default());
+        inbound.expect("runtime");
+        outbound.expect("app");
+
+        let app_slot = Arc::new(ArcSwapOption::empty());
+        let watched = options.app.as_ref().is_some_and(|app| app.health.is_some());
+        let (app_health, app_health_seen) =
+            watch::channel(if watched { AppHealth::Unknown } else { AppHealth::Healthy });
+        let app = match &options.app {
+            None => None,
+            Some(app) => Some(AppChannel::new(
+                AppChannelOptions {
+                    address: app.channel_address.clone(),
+                    port: app.port,
+                    protocol: app.protocol,
+                    max_concurrency: app.max_concurrency,
+                    api_token: options.environment.non_empty("APP_API_TOKEN").map(Into::into),
+                    read_buffer_size: options.read_buffer_size,
+                    pipeline: Arc::clone(&app_pipeline),
+                    metrics: metrics.clone(),
+                },
+                app_health_seen,
+            )?),
+        };
+        app_slot.store(app.clone().map(Arc::new));
+
+        let pubsub = Arc::new(PubsubService::new(PubsubOptions {
+            app_id: options.app_id.clone(),
+            namespace: options.namespace().map(str::to_owned),
+            components: Arc::clone(&tables.pubsub),
+            resilience: Arc::clone(&resilience),
+            metrics: metrics.clone(),
+            tracer: tracer.clone(),
+            app: Arc::clone(&app_slot),
+            ask_app: !options.disable_subscribe_endpoint,
+            clock: Arc::new(Timestamp::now),
+            utc_offset_seconds: jiff::Zoned::now().offset().seconds(),
+        }));
+        let outbox = Arc::new(PubsubOutbox::new(
+            &pubsub,
+            OutboxOptions { stores: Arc::clone(&tables.state), ..OutboxOptions::default() },
+        ));
+        let state = Arc::new(StateService::new(StateServiceOptions {
+            app_id: options.app_id.clone(),
+            namespace: options.namespace().map(str::to_owned),
+            stores: Arc::clone(&tables.state),
+            resilience: Arc::clone(&resilience),
+            metrics: metrics.clone(),
+            outbox: Some(Arc::clone(&outbox) as Arc<dyn Outbox>),
+        }));
+        let secrets = Arc::new(SecretsService::new(SecretsServiceOptions {
+            stores: Arc::clone(&tables.secrets),
+            scopes: configuration.spec.secrets.as_ref().map(|secrets| secrets.scopes.clone()).unwrap_or_default(),
+            resilience: Arc::clone(&resilience),
+            metrics: metrics.clone(),
+            audit: None,
+        }));
+        let configuration_api = Arc::new(ConfigurationService::new(ConfigurationServiceOptions {
+            stores: Arc::clone(&tables.configuration),
+            app: app.clone(),
+            resilience: Arc::clone(&resilience),
+            metrics: metrics.clone(),
+        }));
+        let lock = Arc::new(LockService::new(LockServiceOptions {
+            app_id: options.app_id.clone(),
+            stores: Arc::clone(&tables.lock),
+            resilience: Arc::clone(&resilience),
+        }));
+        let crypto = Arc::new(CryptoService::new(CryptoServiceOptions {
+            providers: Arc::clone(&tables.crypto),
+            resilience: Arc::clone(&resilience),
+            metrics: metrics.clone(),
+        }));
+        let bindings = Arc::new(BindingsService::new(BindingsServiceOptions {
+            bindings: Arc::clone(&tables.bindings),
+            resilience: Arc::clone(&resilience),
+            metrics: metrics.clone(),
+        }));
+        let conversation = Arc::new(ConversationService::new(ConversationServiceOptions {
+            components: Arc::clone(&tables.conversation),
+            resilience: Arc::clone(&resilience),
+            metrics: metrics.clone(),
+        }));
+        let inputs = Arc::new(InputBindings::new(InputBindingsOptions {
+            app: app.clone(),
+            bindings: Arc::clone(&tables.bindings),
+            resilience: Arc::clone(&resilience),
+            metrics: metrics.clone(),
+            tracer: tracer.clone(),
+            state: Arc::clone(&state) as _,
+            outputs: Arc::clone(&bindings),
+        }));
+
+        let resolver = match resolution::resolver(&options, &configuration).await {
+            Ok(resolver) => Some(resolver),
+            Err(error) => {
+                tracing::error!(target: "dapr.runtime", "{error}");
+                None
+            }
+        };
+        let access_control = access_control(&options, &configuration)?;
+        let http_endpoints = HttpEndpoints::default();
+        let mut invocation = InvocationOptions::new(options.app_id.clone(), namespace.clone());
+        invocation.internal_port = internal_port;
+        invocation.forwarded = Forwarded::new(&host_ip.to_string(), &options.hostname);
+        invocation.resolver.clone_from(&resolver);
+        invocation.app = Arc::clone(&app_slot);
+        invocation.resilience = ResilienceProvider::clone(&resilience.load());
+        invocation.http_endpoints = http_endpoints.clone();
+        invocation.app_pipeline = Arc::clone(&app_pipeline);
+        invocation.access_control = access_control.map(Arc::new);
+        invocation.max_body_size = usize::try_from(options.max_body_size).unwrap_or(usize::MAX);
+        invocation.metrics = metrics.clone();
+        invocation.tracer = tracer.clone();
+        let invocation = Arc::new(InvocationService::new(invocation));
+
+        let loader = Arc::new(ComponentLoader {
+            tables: tables.clone(),
+            host: Host {
+                app_id: options.app_id.clone(),
+                namespace,
+                environment: options.environment.clone(),
+                base_dir: options.base_dir.clone(),
+            },
+            references: ReferenceOptions { environment: options.environment.clone(), kubernetes: false },
+            templates: Templates {
+                app_id: options.app_id.to_string(),
+                namespace: options.namespace().unwrap_or_default().to_owned(),
+                pod_name: options.environment.get("POD_NAME").unwrap_or_default().to_owned(),
+            },
+            state: Arc::clone(&state),
+            metrics: metrics.clone(),
+            readiness: Arc::clone(&inbound),
+            new_id: || uuid::Uuid::new_v4().to_string(),
+        });
+
+        let stop = CancellationToken::new();
+        let force = CancellationToken::new();
+        let inventory = Arc::new(RunningInventory {
+            tables: tables.clone(),
+            pubsub: Arc::clone(&pubsub),
+            http_endpoints: http_endpoints.clone(),
+            resiliencies: resources.resiliencies.as_ref().map_or_else(
+                |_| Vec::new(),
+                |resiliencies| resiliencies.iter().map(|resource| resource.meta.name.clone()).collect(),
+            ),
+            features: configuration.features([]).iter().map(str::to_owned).collect(),
+            actors_enabled: !options.placement_addresses.is_empty(),
+        });
+        let metadata = Arc::new(MetadataApi::new(options.clone(), inventory));
+        let health = Arc::new(HealthApi::new(options.app_id.clone(), Arc::clone(&inbound), Arc::clone(&outbound)));
+        let control = Arc::new(Control::new(Arc::clone(&metadata), stop.clone(), force.clone()));
+
+        let api_log = api_log(&options, &configuration);
+        let token = options.environment.non_empty("DAPR_API_TOKEN");
+        let mut endpoints: Vec<Endpoint> = Vec::new();
+        endpoints.extend(state.endpoints());
+        endpoints.extend(pubsub.endpoints());
+        endpoints.extend(secrets.endpoints());
+        endpoints.extend(configuration_api.endpoints());
+        endpoints.extend(lock.endpoints());
+        endpoints.extend(crypto.endpoints());
+        endpoints.extend(bindings.endpoints());
+        endpoints.extend(conversation.endpoints());
+        endpoints.extend(invocation.endpoints());
+        endpoints.extend(metadata.endpoints());
+        endpoints.extend(health.endpoints());
+        endpoints.extend(control.endpoints());
+        endpoints.extend(outrigger_sidecar_grpc::absent_endpoints());
+        let public: Vec<Endpoint> = endpoints.iter().filter(|endpoint| endpoint.public).cloned().collect();
+        if let Some(rules) = configuration.spec.api.as_ref().map(HttpApiRules::new) {
+            endpoints.retain(|endpoint| {
+                endpoint.always_allowed
+                    || rules.allows(
+                        Some((endpoint.group.name, endpoint.group.version)),
+                        endpoint.version,
+                        endpoint.route,
+                    )
+            });
+        }
+        let tracing_layer = api_traced.then(|| TracingLayer::new(tracer.clone()));
+        let http = HttpService::new(
+            endpoints,
+            HttpServiceOptions {
+                max_body_size: (options.max_body_size > 0).then_some(options.max_body_size),
+                api_token: token.map(Into::into),
+                cors: Cors::parse(&options.allowed_origins),
+                pipeline: Arc::clone(&http_pipeline),
+                api_log,
+                metrics: metrics.clone(),
+                tracing: tracing_layer.clone(),
+            },
+        );
+        let public_http = HttpService::new(
+            public,
+            HttpServiceOptions { metrics: metrics.clone(), tracing: tracing_layer, ..HttpServiceOptions::default() },
+        );
+        let grpc = outrigger_sidecar_grpc::GrpcServer::new(outrigger_sidecar_grpc::GrpcOptions {
+            app_id: options.app_id.clone(),
+            state: Arc::clone(&state),
+            pubsub: Arc::clone(&pubsub),
+            secrets,
+            configuration: Arc::clone(&configuration_api),
+            lock,
+            crypto,
+            bindings,
+            conversation,
+            invocation: Arc::clone(&invocation),
+            control,
+            api_token: token.map(Into::into),
+            api_rules: configuration.spec.api.clone(),
+            metrics: metrics.clone(),
+            tracer: api_traced.then(|| tracer.clone()),
+            max_body_size: usize::try_from(options.max_body_size).unwrap_or(usize::MAX),
+            read_buffer_size: options.read_buffer_size,
+            api_log: api_log.is_some(),
+        });
+        let _ = internal_address;
+        Ok(Self {
+            options,
+            configuration,
+            resources,
+            metrics,
+            tracer,
+            inbound,
+            outbound,
+            loader,
+            app,
+            app_slot,
+            app_health,
+            http_pipeline,
+            app_pipeline,
+            pubsub,
+            outbox,
+            inputs,
+            configuration_api,
+            invocation,
+            http_endpoints,
+            resolver,
+            http,
+            public_http,
+            grpc,
+            bound: parking_lot::Mutex::new(listeners),
+            addresses,
+            stop,
+            force,
+        })
+    }
+}
+
+fn load_configuration(options: &SidecarOptions) -> Result<Configuration, AssemblyError> {
+    if options.config_paths.is_empty() {
+        tracing::info!(target: "dapr.runtime", "loading default configuration");
+        return Ok(Configuration::defaults());
+    }
+    let paths: Vec<_> = options.config_paths.iter().map(|path| options.base_dir.join(path)).collect();
+    let loaded = Configuration::load(&paths, &options.environment)?;
+    for warning in &loaded.warnings {
+        tracing::warn!(target: "dapr.runtime.config", "{warning}");
+    }
+    let features: Vec<String> = loaded.configuration.features([]).iter().map(str::to_owned).collect();
+    if !features.is_empty() {
+        tracing::info!(target: "dapr.runtime", "Enabled features: {}", features.join(" "));
+    }
+    Ok(loaded.configuration)
+}
+
+async fn load_resources(options: &SidecarOptions) -> Resources {
+    let loader = DiskLoader::new(DiskOptions {
+        paths: options.resources_paths.iter().map(|path| options.base_dir.join(path)).collect(),
+        app_id: options.app_id.clone(),
+        namespace: options.namespace().map(str::to_owned),
+    });
+    let resources = tokio::task::spawn_blocking(move || loader.load_blocking()).await.unwrap_or_default();
+    for warning in &resources.warnings {
+        match warning.severity {
+            Severity::Skipped => tracing::warn!(target: "dapr.runtime.loader.disk", "{warning}"),
+            Severity::Suspicious => tracing::warn!(target: "dapr.runtime.loader.disk", "{warning}"),
+        }
+    }
+    resources
+}
+
+fn load_policies(options: &SidecarOptions, resources: &Resources, metrics: &Metrics) -> ResilienceProvider {
+    let specs: Vec<_> = resources
+        .resiliencies
+        .as_deref()
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|resource| {
+            policies::to_engine(resource)
+                .map_err(|error| {
+                    tracing::error!(
+                        target: "dapr.runtime",
+                        "Could not read resiliency policy {}: {error}",
+                        resource.meta.name
+                    );
+                })
+                .ok()
+        })
+        .collect();
+    let observer = metrics
+        .is_enabled()
+        .then(|| Arc::new(policies::MeasuredPolicies(metrics.clone())) as Arc<dyn outrigger_sidecar_resilience::ResilienceObserver>);
+    ResilienceProvider::from_resources(&options.app_id, &specs, observer)
+}
+
+fn access_control(
+    options: &SidecarOptions,
+    configuration: &Configuration,
+) -> Result<Option<AccessControlList>, AssemblyError> {
+    match &configuration.spec.access_control {
+        None => Ok(None),
+        Some(spec) => AccessControlList::new(spec, options.app_protocol.is_http())
+            .map_err(|error| AssemblyError::AccessControl(error.to_string())),
+    }
+}
+
+fn api_log(options: &SidecarOptions, configuration: &Configuration) -> Option<ApiLogOptions> {
+    let spec = configuration.api_logging();
+    options.api_logging.unwrap_or(spec.enabled).then_some(ApiLogOptions {
+        obfuscate_urls: spec.obfuscate_urls,
+        omit_health_checks: spec.omit_health_checks,
+    })
+}
+
+/// Binds everything; gives the port of the internal API too.
+fn bind(options: &SidecarOptions) -> Result<(Listeners, Addresses, u16), AssemblyError> {
+    let mut listeners = Listeners::default();
+    let mut addresses = Addresses::default();
+    let failed = |what: &'static str, host: &str, port: u16| {
+        let address = format!("{host}:{port}");
+        move |source| AssemblyError::Listen { what, address, source }
+    };
+
+    let host = options.internal_grpc_listen_address.as_str();
+    let internal = if options.internal_grpc_port == 0 {
+        let folder = options.base_dir.to_string_lossy();
+        let port = host::stable_port(&options.app_id, &folder, options.user_id, &options.hostname);
+        listeners::tcp(host, port).or_else(|_| listeners::tcp(host, 0)).map_err(failed("the internal gRPC API", host, 0))?
+    } else {
+        let port = options.internal_grpc_port;
+        listeners::tcp(host, port).map_err(failed("the internal gRPC API", host, port))?
+    };
+    let internal_address = internal.local_addr().map_err(failed("the internal gRPC API", host, 0))?;
+    addresses.internal = Some(internal_address);
+    listeners.internal = Some(internal);
+
+    if let Some(folder) = &options.unix_domain_socket {
+        let folder = options.base_dir.join(folder);
+        for (kind, list) in [("http", &mut listeners.http), ("grpc", &mut listeners.grpc)] {
+            let path = folder.join(format!("dapr-{}-{kind}.socket", options.app_id));
+            let bound = listeners::unix(&path).map_err(|source| AssemblyError::Listen {
+                what: "the API",
+                address: path.display().to_string(),
+                source,
+            })?;
+            list.push(bound);
+        }
+    } else {
+        let apis: [(&'static str, u16, &mut Vec<Bound>, &mut Vec<SocketAddr>); 2] = [
+            ("the HTTP API", options.http_port, &mut listeners.http, &mut addresses.http),
+            ("the gRPC API", options.grpc_port, &mut listeners.grpc, &mut addresses.grpc),
+        ];
+        for (what, port, list, bound) in apis {
+            let mut last = None;
+            for host in &options.listen_addresses {
+                // One address that fails is no harm as long as another serves (upstream).
+                match listeners::tcp(host, port) {
+                    Ok(listener) => {
+                        bound.extend(listener.local_addr().ok());
+                        list.push(Bound::Tcp(listener));
+                    }
+                    Err(source) => last = Some((host.clone(), source)),
+                }
+            }
+            if let (true, Some((host, source))) = (list.is_empty(), last) {
+                return Err(failed(what, &host, port)(source));
+            }
+        }
+    }
+    if let Some(port) = options.public_port {
+        let host = options.public_listen_address.as_str();
+        let listener = listeners::tcp(host, port).map_err(failed("the public port", host, port))?;
+        addresses.public = listener.local_addr().ok();
+        listeners.public = Some(Bound::Tcp(listener));
+    }
+    if let Some(metrics) = &options.metrics {
+        let host = metrics.address.as_str();
+        match listeners::tcp(host, metrics.port) {
+            Ok(listener) => {
+                addresses.metrics = listener.local_addr().ok();
+                listeners.metrics = Some(listener);
+            }
+            Err(source) => return Err(failed("metrics", host, metrics.port)(source)),
+        }
+    }
+    if let Some(port) = options.profile_port {
+        let host = options.listen_addresses.first().map_or("", String::as_str);
+        listeners.profile = Some(listeners::tcp(host, port).map_err(failed("profiles", host, port))?);
+    }
+    Ok((listeners, addresses, internal_address.port()))
+}
+
+/// Whether the HTTP servers take HTTP/2 in clear text.
+pub(crate) fn serves_h2c(options: &SidecarOptions) -> bool {
+    !options.environment.get("DAPR_HTTP_DISABLE_H2C").is_some_and(is_truthy)
+}
