@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -30,6 +31,8 @@ use crate::{connection::failed, database::Database};
 
 /// How often the file is looked at for news nobody rang for (design §2).
 const POLL: Duration = Duration::from_millis(250);
+/// File times stand still for up to this long while a file is written: younger ones prove nothing.
+const CLOCK_STEP: Duration = Duration::from_millis(100);
 /// How often old messages are looked for.
 const SWEEP: Duration = Duration::from_secs(5);
 /// How often running groups are marked as seen.
@@ -368,12 +371,22 @@ fn listen(shared: Arc<Shared>) -> Task {
 fn poll(shared: Arc<Shared>) -> Task {
     Box::pin(async move {
         let commits = shared.database.commits();
+        let path = shared.database.path();
         let mut last = None;
+        let mut written = None;
         loop {
             if shared.bells.lock().is_empty() {
                 shared.subscribed.notified().await;
             }
             tokio::time::sleep(POLL).await;
+            // Asking SQLite wakes its thread twice; two looks at file times keep an idle sidecar idle.
+            let before = std::mem::replace(&mut written, path.as_deref().and_then(last_written));
+            if let (Some(before), Some(after)) = (before, written)
+                && before == after
+                && after.elapsed().is_ok_and(|age| age > CLOCK_STEP + POLL)
+            {
+                continue;
+            }
             let Ok(version) = shared.database.data_version().await else {
                 continue;
             };
@@ -386,6 +399,14 @@ fn poll(shared: Arc<Shared>) -> Task {
             }
         }
     })
+}
+
+/// When the database or its log was last written; `None` when nobody can say.
+fn last_written(database: &Path) -> Option<SystemTime> {
+    let modified = |path: &Path| path.metadata().and_then(|about| about.modified()).ok();
+    let mut log = database.as_os_str().to_owned();
+    log.push("-wal");
+    modified(database).map(|time| modified(Path::new(&log)).map_or(time, |log| log.max(time)))
 }
 
 /// Removes what is no longer kept.

@@ -402,3 +402,25 @@ async fn a_file_of_a_later_format_is_refused() {
     .await;
     assert_eq!(opened.unwrap_err().kind(), ErrorKind::Configuration);
 }
+
+#[tokio::test]
+async fn a_message_nobody_rang_for_is_found_by_looking() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path(), &[]).await;
+    let recorder = Recorder::new();
+    let subscription = PubSub::subscribe(&broker, request("orders", "app"), recorder.clone())
+        .await
+        .unwrap();
+    let file = rusqlite::Connection::open(folder.path().join("pubsub.db")).unwrap();
+    for count in 1..=3 {
+        // Long enough for the broker to be idle.
+        recorder.assert_quiet(Duration::from_millis(700)).await;
+        file.execute(
+            "INSERT INTO pubsub_messages (topic, data, published) SELECT id, x'41', 1790000000000 FROM pubsub_topics",
+            [],
+        )
+        .unwrap();
+        recorder.wait_for(count).await;
+    }
+    subscription.close().await;
+}
