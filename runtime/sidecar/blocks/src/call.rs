@@ -45,9 +45,17 @@ impl Surroundings {
     }
 
     /// Counts a call that began by [`Surroundings::clock`].
-    pub(crate) fn count(&self, call: ComponentCall, name: &str, operation: &str, success: bool, began: Option<Instant>) {
+    pub(crate) fn count(
+        &self,
+        call: ComponentCall,
+        name: &str,
+        operation: &str,
+        success: bool,
+        began: Option<Instant>,
+    ) {
         if let Some(began) = began {
-            self.metrics.component_call(call, name, operation, success, began.elapsed());
+            self.metrics
+                .component_call(call, name, operation, success, began.elapsed());
         }
     }
 }
@@ -95,7 +103,8 @@ where
     if body.is_empty() {
         return Ok(M::default());
     }
-    json::from_slice(full_name, &body, json::Parse { ignore_unknown: true }).map_err(errors::malformed_request)
+    json::from_slice(full_name, &body, json::Parse { ignore_unknown: true })
+        .map_err(errors::malformed_request)
 }
 
 /// Answers with protojson.
@@ -111,7 +120,9 @@ pub(crate) fn reply_proto<M: prost::Message>(
 
 /// Answers with JSON as Go's encoder writes it: escaped for HTML, a line break at the end.
 pub(crate) fn reply_json<T: Serialize + ?Sized>(value: &T) -> Result<Response<Body>, ApiError> {
-    Ok(Reply::json_bytes(json_line(value).map_err(errors::malformed_response)?))
+    Ok(Reply::json_bytes(
+        json_line(value).map_err(errors::malformed_response)?,
+    ))
 }
 
 /// A line of JSON as Go's encoder writes it.

@@ -13,8 +13,8 @@ mod lock;
 mod secrets;
 
 pub use bindings::{
-    AppState, BindingsService, BindingsServiceOptions, Direction, InputBindings, InputBindingsOptions, InvokeFailure,
-    InvokeOutcome, NoApp,
+    AppState, BindingsService, BindingsServiceOptions, Direction, InputBindings, InputBindingsOptions,
+    InvokeFailure, InvokeOutcome, NoApp,
 };
 pub use configuration::{ConfigurationService, ConfigurationServiceOptions, ConfigurationStream};
 pub use conversation::{ConversationService, ConversationServiceOptions, Scrubber};

@@ -6,7 +6,9 @@ use arc_swap::ArcSwap;
 use http::{Method, Response};
 use outrigger_component::{Error, Properties};
 use outrigger_lock::SharedLockStore;
-use outrigger_sidecar_api::{ApiError, ApiRequest, Body, Components, Endpoint, Group, Loaded, errors, handler};
+use outrigger_sidecar_api::{
+    ApiError, ApiRequest, Body, Components, Endpoint, Group, Loaded, errors, handler,
+};
 use outrigger_sidecar_resilience::{ComponentKind, ResilienceProvider};
 use outrigger_telemetry::Metrics;
 use outrigger_types::AppId;
@@ -40,7 +42,9 @@ impl LockPrefix {
     /// # Errors
     /// When a custom prefix holds the separator.
     pub fn from_properties(properties: &Properties) -> Result<Self, Error> {
-        let Some(value) = properties.get("keyPrefix") else { return Ok(Self::default()) };
+        let Some(value) = properties.get("keyPrefix") else {
+            return Ok(Self::default());
+        };
         let value = value.to_lowercase();
         check(&value).map_err(Error::configuration)?;
         Ok(match value.as_str() {
@@ -87,7 +91,9 @@ pub struct LockServiceOptions {
 
 impl fmt::Debug for LockServiceOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LockServiceOptions").field("app_id", &self.app_id).finish_non_exhaustive()
+        f.debug_struct("LockServiceOptions")
+            .field("app_id", &self.app_id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -107,7 +113,10 @@ impl LockService {
             app_id: options.app_id,
             stores: options.stores,
             // Upstream has no metrics of locks.
-            around: Surroundings { resilience: options.resilience, metrics: Metrics::disabled() },
+            around: Surroundings {
+                resilience: options.resilience,
+                metrics: Metrics::disabled(),
+            },
         }
     }
 
@@ -115,28 +124,57 @@ impl LockService {
     #[must_use]
     pub fn endpoints(self: &Arc<Self>) -> Vec<Endpoint> {
         const POST: &[Method] = &[Method::POST];
-        const LOCK: Group = Group { name: "lock", version: "v1alpha1" };
-        const UNLOCK: Group = Group { name: "unlock", version: "v1alpha1" };
+        const LOCK: Group = Group {
+            name: "lock",
+            version: "v1alpha1",
+        };
+        const UNLOCK: Group = Group {
+            name: "unlock",
+            version: "v1alpha1",
+        };
         vec![
-            Endpoint::new(POST, "v1.0-alpha1", "lock/{storeName}", LOCK, "TryLock", handler(self, Self::http_lock)),
-            Endpoint::new(POST, "v1.0-alpha1", "unlock/{storeName}", UNLOCK, "Unlock", handler(self, Self::http_unlock)),
+            Endpoint::new(
+                POST,
+                "v1.0-alpha1",
+                "lock/{storeName}",
+                LOCK,
+                "TryLock",
+                handler(self, Self::http_lock),
+            ),
+            Endpoint::new(
+                POST,
+                "v1.0-alpha1",
+                "unlock/{storeName}",
+                UNLOCK,
+                "Unlock",
+                handler(self, Self::http_unlock),
+            ),
         ]
     }
 
     async fn http_lock(self: Arc<Self>, mut request: ApiRequest) -> Result<Response<Body>, ApiError> {
-        let mut message: TryLockRequest = read_proto(&mut request, "dapr.proto.runtime.v1.TryLockRequest").await?;
+        let mut message: TryLockRequest =
+            read_proto(&mut request, "dapr.proto.runtime.v1.TryLockRequest").await?;
         message.store_name = request.param("storeName").to_owned();
         let answer = self.grpc_try_lock(message).await?;
-        let render = Render { emit_defaults: true, ..Render::default() };
+        let render = Render {
+            emit_defaults: true,
+            ..Render::default()
+        };
         reply_proto("dapr.proto.runtime.v1.TryLockResponse", &answer, render)
     }
 
     async fn http_unlock(self: Arc<Self>, mut request: ApiRequest) -> Result<Response<Body>, ApiError> {
-        let mut message: UnlockRequest = read_proto(&mut request, "dapr.proto.runtime.v1.UnlockRequest").await?;
+        let mut message: UnlockRequest =
+            read_proto(&mut request, "dapr.proto.runtime.v1.UnlockRequest").await?;
         message.store_name = request.param("storeName").to_owned();
         let answer = self.grpc_unlock(message).await?;
         // The status is a number here, against protojson's custom.
-        let render = Render { emit_defaults: true, enum_numbers: true, ..Render::default() };
+        let render = Render {
+            emit_defaults: true,
+            enum_numbers: true,
+            ..Render::default()
+        };
         reply_proto("dapr.proto.runtime.v1.UnlockResponse", &answer, render)
     }
 
@@ -150,8 +188,12 @@ impl LockService {
             .filter(|seconds| *seconds > 0)
             .map(Duration::from_secs)
             .ok_or_else(|| errors::lock_expiry_not_positive(&request.store_name))?;
-        let store = self.store(&request.store_name, &request.resource_id, &request.lock_owner).await?;
-        let resource = self.resource(&store, &request.resource_id).map_err(errors::try_lock_failed)?;
+        let store = self
+            .store(&request.store_name, &request.resource_id, &request.lock_owner)
+            .await?;
+        let resource = self
+            .resource(&store, &request.resource_id)
+            .map_err(errors::try_lock_failed)?;
         let success = self
             .around
             .outbound(&store.name, ComponentKind::Lock)
@@ -166,15 +208,21 @@ impl LockService {
     /// # Errors
     /// Rows of the lock table.
     pub async fn grpc_unlock(&self, request: UnlockRequest) -> Result<UnlockResponse, ApiError> {
-        let store = self.store(&request.store_name, &request.resource_id, &request.lock_owner).await?;
-        let resource = self.resource(&store, &request.resource_id).map_err(errors::unlock_failed)?;
+        let store = self
+            .store(&request.store_name, &request.resource_id, &request.lock_owner)
+            .await?;
+        let resource = self
+            .resource(&store, &request.resource_id)
+            .map_err(errors::unlock_failed)?;
         let status = self
             .around
             .outbound(&store.name, ComponentKind::Lock)
             .run(|_| store.instance.unlock(&resource, &request.lock_owner))
             .await
             .map_err(|error| errors::unlock_failed(error_text(&error)))?;
-        Ok(UnlockResponse { status: status as i32 })
+        Ok(UnlockResponse {
+            status: status as i32,
+        })
     }
 
     fn resource(&self, store: &Loaded<SharedLockStore>, resource: &str) -> Result<String, String> {
@@ -198,10 +246,13 @@ impl LockService {
         if owner.is_empty() {
             return Err(errors::lock_owner_empty(name));
         }
-        self.stores
-            .get(name)
-            .await
-            .map_err(|error| missing(error, errors::lock_stores_not_configured(), errors::lock_store_not_found(name)))
+        self.stores.get(name).await.map_err(|error| {
+            missing(
+                error,
+                errors::lock_stores_not_configured(),
+                errors::lock_store_not_found(name),
+            )
+        })
     }
 }
 

@@ -11,7 +11,9 @@ use http::{Method, Response};
 use outrigger_component::Metadata;
 use outrigger_resources::SecretScope;
 use outrigger_secrets::{Secret, SharedSecretStore};
-use outrigger_sidecar_api::{ApiError, ApiRequest, Body, Components, Endpoint, Group, Loaded, Reply, errors, handler};
+use outrigger_sidecar_api::{
+    ApiError, ApiRequest, Body, Components, Endpoint, Group, Loaded, Reply, errors, handler,
+};
 use outrigger_sidecar_resilience::{ComponentKind, ResilienceProvider};
 use outrigger_telemetry::{Metrics, metrics::ComponentCall, trace::SpanContext};
 use outrigger_wire::dapr::proto::runtime::v1::{
@@ -20,7 +22,10 @@ use outrigger_wire::dapr::proto::runtime::v1::{
 
 use crate::call::{Surroundings, error_text, missing, reply_json, trace_of};
 
-const GROUP: Group = Group { name: "secrets", version: "v1" };
+const GROUP: Group = Group {
+    name: "secrets",
+    version: "v1",
+};
 
 /// How an access to a secret ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +74,9 @@ pub struct SecretsServiceOptions {
 
 impl fmt::Debug for SecretsServiceOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SecretsServiceOptions").field("scopes", &self.scopes).finish_non_exhaustive()
+        f.debug_struct("SecretsServiceOptions")
+            .field("scopes", &self.scopes)
+            .finish_non_exhaustive()
     }
 }
 
@@ -88,8 +95,15 @@ impl SecretsService {
     pub fn new(options: SecretsServiceOptions) -> Self {
         Self {
             stores: options.stores,
-            scopes: options.scopes.into_iter().map(|scope| (scope.store_name.clone(), scope)).collect(),
-            around: Surroundings { resilience: options.resilience, metrics: options.metrics },
+            scopes: options
+                .scopes
+                .into_iter()
+                .map(|scope| (scope.store_name.clone(), scope))
+                .collect(),
+            around: Surroundings {
+                resilience: options.resilience,
+                metrics: options.metrics,
+            },
             audit: options.audit,
         }
     }
@@ -100,15 +114,29 @@ impl SecretsService {
         const GET: &[Method] = &[Method::GET];
         let endpoint = |route, name, handler| Endpoint::new(GET, "v1.0", route, GROUP, name, handler);
         vec![
-            endpoint("secrets/{secretStoreName}/bulk", "GetBulkSecret", handler(self, Self::http_bulk)),
-            endpoint("secrets/{secretStoreName}/{key}", "GetSecret", handler(self, Self::http_get)),
+            endpoint(
+                "secrets/{secretStoreName}/bulk",
+                "GetBulkSecret",
+                handler(self, Self::http_bulk),
+            ),
+            endpoint(
+                "secrets/{secretStoreName}/{key}",
+                "GetSecret",
+                handler(self, Self::http_get),
+            ),
         ]
     }
 
     async fn http_get(self: Arc<Self>, request: ApiRequest) -> Result<Response<Body>, ApiError> {
         let metadata = request.query_metadata();
-        let secret =
-            self.get(request.param("secretStoreName"), request.param("key"), &metadata, &trace_of(&request)).await?;
+        let secret = self
+            .get(
+                request.param("secretStoreName"),
+                request.param("key"),
+                &metadata,
+                &trace_of(&request),
+            )
+            .await?;
         if secret.is_empty() {
             return Ok(Reply::no_content());
         }
@@ -117,8 +145,15 @@ impl SecretsService {
 
     async fn http_bulk(self: Arc<Self>, request: ApiRequest) -> Result<Response<Body>, ApiError> {
         let metadata = request.query_metadata();
-        let secrets = self.all(request.param("secretStoreName"), &metadata, &trace_of(&request)).await?;
-        reply_json(&secrets.iter().map(|(name, secret)| (name.as_str(), exposed(secret))).collect::<BTreeMap<_, _>>())
+        let secrets = self
+            .all(request.param("secretStoreName"), &metadata, &trace_of(&request))
+            .await?;
+        reply_json(
+            &secrets
+                .iter()
+                .map(|(name, secret)| (name.as_str(), exposed(secret)))
+                .collect::<BTreeMap<_, _>>(),
+        )
     }
 
     /// `GetSecret`; `trace` goes into the audit record.
@@ -131,7 +166,9 @@ impl SecretsService {
         trace: &SpanContext,
     ) -> Result<GetSecretResponse, ApiError> {
         let metadata = request.metadata.into_iter().collect();
-        let secret = self.get(&request.store_name, &request.key, &metadata, trace).await?;
+        let secret = self
+            .get(&request.store_name, &request.key, &metadata, trace)
+            .await?;
         Ok(GetSecretResponse { data: owned(&secret) })
     }
 
@@ -146,8 +183,17 @@ impl SecretsService {
     ) -> Result<GetBulkSecretResponse, ApiError> {
         let metadata = request.metadata.into_iter().collect();
         let secrets = self.all(&request.store_name, &metadata, trace).await?;
-        let data =
-            secrets.into_iter().map(|(name, secret)| (name, SecretResponse { secrets: owned(&secret) })).collect();
+        let data = secrets
+            .into_iter()
+            .map(|(name, secret)| {
+                (
+                    name,
+                    SecretResponse {
+                        secrets: owned(&secret),
+                    },
+                )
+            })
+            .collect();
         Ok(GetBulkSecretResponse { data })
     }
 
@@ -163,7 +209,10 @@ impl SecretsService {
         trace: &SpanContext,
     ) -> Result<Secret, ApiError> {
         let record = |outcome| self.record(store_name, Some(name), outcome, trace);
-        let store = self.store(store_name).await.inspect_err(|_| record(SecretOutcome::Denied))?;
+        let store = self
+            .store(store_name)
+            .await
+            .inspect_err(|_| record(SecretOutcome::Denied))?;
         if !self.allowed(store_name, name) {
             record(SecretOutcome::Denied);
             return Err(errors::secret_permission_denied(name, store_name));
@@ -174,8 +223,13 @@ impl SecretsService {
             .outbound(store_name, ComponentKind::Secretstore)
             .run(|_| store.instance.get(name, metadata))
             .await;
-        self.around.count(ComponentCall::Secret, store_name, "get", read.is_ok(), began);
-        record(if read.is_ok() { SecretOutcome::Granted } else { SecretOutcome::Failed });
+        self.around
+            .count(ComponentCall::Secret, store_name, "get", read.is_ok(), began);
+        record(if read.is_ok() {
+            SecretOutcome::Granted
+        } else {
+            SecretOutcome::Failed
+        });
         read.map_err(|error| errors::secret_get(name, store_name, error_text(&error)))
     }
 
@@ -199,7 +253,8 @@ impl SecretsService {
             .outbound(store_name, ComponentKind::Secretstore)
             .run(|_| store.instance.all(metadata))
             .await;
-        self.around.count(ComponentCall::Secret, store_name, "bulk_get", read.is_ok(), began);
+        self.around
+            .count(ComponentCall::Secret, store_name, "bulk_get", read.is_ok(), began);
         let mut secrets = read.map_err(|error| {
             self.record(store_name, None, SecretOutcome::Failed, trace);
             errors::bulk_secret_get(store_name, error_text(&error))
@@ -215,7 +270,11 @@ impl SecretsService {
 
     async fn store(&self, name: &str) -> Result<Arc<Loaded<SharedSecretStore>>, ApiError> {
         self.stores.get(name).await.map_err(|error| {
-            missing(error, errors::secret_store_not_configured(), errors::secret_store_not_found(name))
+            missing(
+                error,
+                errors::secret_store_not_configured(),
+                errors::secret_store_not_found(name),
+            )
         })
     }
 
@@ -225,16 +284,27 @@ impl SecretsService {
 
     fn record(&self, store: &str, name: Option<&str>, outcome: SecretOutcome, trace: &SpanContext) {
         if let Some(audit) = &self.audit {
-            audit.accessed(&SecretAccess { store, name, outcome, trace });
+            audit.accessed(&SecretAccess {
+                store,
+                name,
+                outcome,
+                trace,
+            });
         }
     }
 }
 
 /// The one place where values leave for the app.
 fn exposed(secret: &Secret) -> BTreeMap<&str, &str> {
-    secret.iter().map(|(key, value)| (key.as_str(), value.expose())).collect()
+    secret
+        .iter()
+        .map(|(key, value)| (key.as_str(), value.expose()))
+        .collect()
 }
 
 fn owned(secret: &Secret) -> HashMap<String, String> {
-    secret.iter().map(|(key, value)| (key.clone(), value.expose().to_owned())).collect()
+    secret
+        .iter()
+        .map(|(key, value)| (key.clone(), value.expose().to_owned()))
+        .collect()
 }

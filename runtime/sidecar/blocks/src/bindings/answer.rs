@@ -86,7 +86,9 @@ impl From<ItemDocument> for StateItem {
     fn from(item: ItemDocument) -> Self {
         Self {
             key: item.key,
-            value: item.value.map_or_else(Bytes::new, |value| Bytes::from(Box::<str>::from(value).into_string())),
+            value: item.value.map_or_else(Bytes::new, |value| {
+                Bytes::from(Box::<str>::from(value).into_string())
+            }),
             etag: item.etag.map(|value| Etag { value }),
             metadata: item.metadata.unwrap_or_default().into_iter().collect(),
             options: item.options.map(StateOptions::from),
@@ -100,10 +102,17 @@ impl Answer {
         if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
             return Self::default();
         }
-        let Ok(document) = serde_json::from_slice::<AnswerDocument>(body) else { return Self::default() };
+        let Ok(document) = serde_json::from_slice::<AnswerDocument>(body) else {
+            return Self::default();
+        };
         Self {
             store: document.store_name.unwrap_or_default(),
-            states: document.state.unwrap_or_default().into_iter().map(StateItem::from).collect(),
+            states: document
+                .state
+                .unwrap_or_default()
+                .into_iter()
+                .map(StateItem::from)
+                .collect(),
             to: document.to.unwrap_or_default(),
             data: document.data.map_or_else(
                 || Bytes::from_static(b"null"),
@@ -125,9 +134,17 @@ impl Answer {
     }
 
     /// Does what the app asks for. The event is taken all the same when that fails, as upstream.
-    pub(super) async fn carry_out(self, binding: &str, outputs: &BindingsService, state: Option<&dyn AppState>) {
+    pub(super) async fn carry_out(
+        self,
+        binding: &str,
+        outputs: &BindingsService,
+        state: Option<&dyn AppState>,
+    ) {
         if !self.states.is_empty() && !self.store.is_empty() {
-            let request = SaveStateRequest { store_name: self.store, states: self.states };
+            let request = SaveStateRequest {
+                store_name: self.store,
+                states: self.states,
+            };
             let saved = match state {
                 Some(state) => state.save(request).await.map_err(|error| error.to_string()),
                 None => Err("the state API is not served here".to_owned()),
@@ -140,8 +157,11 @@ impl Answer {
             }
         }
         let call = |name: String| {
-            let request =
-                InvokeRequest { data: self.data.clone(), operation: "create".to_owned(), metadata: Metadata::new() };
+            let request = InvokeRequest {
+                data: self.data.clone(),
+                operation: "create".to_owned(),
+                metadata: Metadata::new(),
+            };
             async move {
                 outputs.invoke(&name, request).await.inspect_err(|error| {
                     tracing::error!(
@@ -152,7 +172,11 @@ impl Answer {
             }
         };
         if self.parallel {
-            stream::iter(self.to).map(call).buffer_unordered(PARALLEL).for_each(|_| async {}).await;
+            stream::iter(self.to)
+                .map(call)
+                .buffer_unordered(PARALLEL)
+                .for_each(|_| async {})
+                .await;
         } else {
             for name in self.to {
                 if call(name).await.is_err() {

@@ -21,7 +21,17 @@ use crate::call::app_error;
 
 const METHOD: &str = "/dapr.proto.runtime.v1.AppCallback/OnBindingEvent";
 /// What a path of the app may not hold as it is; a query may follow it, as upstream.
-const PATH: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'\\').add(b'^').add(b'`').add(b'{').add(b'|').add(b'}');
+const PATH: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'<')
+    .add(b'>')
+    .add(b'\\')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
 
 /// The app's path for a route.
 pub(super) fn path(route: &str) -> String {
@@ -46,7 +56,11 @@ impl std::fmt::Display for Failure {
         match self {
             Self::Unreached(error) => f.write_str(&error.chain()),
             Self::Status(status, _) => {
-                write!(f, "error sending binding event to application, status {}", status.as_u16())
+                write!(
+                    f,
+                    "error sending binding event to application, status {}",
+                    status.as_u16()
+                )
             }
         }
     }
@@ -68,7 +82,10 @@ impl EventHandler for Delivery {
         Box::pin(async move {
             let began = Instant::now();
             let delivered = self.deliver(event).await;
-            self.inner.around.metrics.input_binding(&self.binding, delivered.is_ok(), began.elapsed());
+            self.inner
+                .around
+                .metrics
+                .input_binding(&self.binding, delivered.is_ok(), began.elapsed());
             if let Err(error) = &delivered {
                 tracing::debug!(
                     target: "dapr.runtime.processor.binding.input",
@@ -83,7 +100,10 @@ impl EventHandler for Delivery {
 impl Delivery {
     async fn deliver(&self, event: Event) -> Result<Option<Bytes>, Error> {
         let parent = parent(&event.metadata);
-        let span = self.inner.tracer.input_binding(&self.binding, &parent.clone().unwrap_or_default());
+        let span = self
+            .inner
+            .tracer
+            .input_binding(&self.binding, &parent.clone().unwrap_or_default());
         match self.inner.app.as_ref() {
             None => Err(Error::unavailable("app channel not initialized")),
             Some(app) => match app.grpc() {
@@ -94,7 +114,9 @@ impl Delivery {
     }
 
     async fn deliver_http(&self, event: Event, mut span: Option<Span>) -> Result<Option<Bytes>, Error> {
-        let Some(app) = &self.inner.app else { return Err(Error::unavailable("app channel not initialized")) };
+        let Some(app) = &self.inner.app else {
+            return Err(Error::unavailable("app channel not initialized"));
+        };
         let head = headers(&event.metadata, span.as_ref().map(Span::context));
         let path = path(&self.route);
         let sent = self
@@ -106,9 +128,14 @@ impl Delivery {
                     .method(Method::POST)
                     .uri(&path)
                     .body(Body::whole(event.data.clone()))
-                    .map_err(|error| Failure::Unreached(Error::invalid("cannot form the request").with_source(error)))?;
+                    .map_err(|error| {
+                        Failure::Unreached(Error::invalid("cannot form the request").with_source(error))
+                    })?;
                 *request.headers_mut() = head.clone();
-                let response = app.send(request).await.map_err(|error| Failure::Unreached(app_error(&error)))?;
+                let response = app
+                    .send(request)
+                    .await
+                    .map_err(|error| Failure::Unreached(app_error(&error)))?;
                 let status = response.status();
                 let body = Limited::new(response.into_body(), self.inner.max_answer)
                     .collect()
@@ -117,7 +144,11 @@ impl Delivery {
                         Failure::Unreached(Error::internal(format!("failed to read response body: {error}")))
                     })?
                     .to_bytes();
-                if status == StatusCode::OK { Ok(body) } else { Err(Failure::Status(status, body)) }
+                if status == StatusCode::OK {
+                    Ok(body)
+                } else {
+                    Err(Failure::Status(status, body))
+                }
             })
             .await;
         let (status, body) = match sent {
@@ -166,8 +197,15 @@ impl Delivery {
                 let mut request = tonic::Request::new(message.clone());
                 attach(&mut request, context.as_ref());
                 app.callback().on_binding_event(request).await.map_err(|status| {
-                    let text = format!("rpc error: code = {:?} desc = {}", status.code(), status.message());
-                    Failed { error: Error::new(ErrorKind::Status(status.code() as i32), text), code: status.code() }
+                    let text = format!(
+                        "rpc error: code = {:?} desc = {}",
+                        status.code(),
+                        status.message()
+                    );
+                    Failed {
+                        error: Error::new(ErrorKind::Status(status.code() as i32), text),
+                        code: status.code(),
+                    }
                 })
             })
             .await;
@@ -198,7 +236,9 @@ impl Delivery {
     }
 
     async fn carry_out(&self, answer: Answer) {
-        answer.carry_out(&self.binding, &self.inner.outputs, self.inner.state.as_deref()).await;
+        answer
+            .carry_out(&self.binding, &self.inner.outputs, self.inner.state.as_deref())
+            .await;
     }
 }
 
@@ -227,7 +267,11 @@ fn invoking<E: std::fmt::Display>(error: &RunError<E>) -> Error {
 /// The trace that the backend's metadata names; `grpc-trace-bin` wins.
 fn parent(metadata: &Metadata) -> Option<SpanContext> {
     let text = |name| metadata.get(name).map(String::as_str);
-    SpanContext::from_grpc(text("grpc-trace-bin").map(str::as_bytes), text("traceparent"), text("tracestate"))
+    SpanContext::from_grpc(
+        text("grpc-trace-bin").map(str::as_bytes),
+        text("traceparent"),
+        text("tracestate"),
+    )
 }
 
 /// The binding's metadata as headers, without those that belong to the connection.
@@ -254,7 +298,11 @@ fn headers(metadata: &Metadata, context: Option<&SpanContext>) -> http::HeaderMa
         if SKIPPED.contains(&lower.as_str()) || lower.ends_with("-bin") {
             continue;
         }
-        let name = if lower.starts_with("grpc-") { format!("dapr-{lower}") } else { lower };
+        let name = if lower.starts_with("grpc-") {
+            format!("dapr-{lower}")
+        } else {
+            lower
+        };
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_str(value)) {
             headers.insert(name, value);
         }
@@ -264,7 +312,10 @@ fn headers(metadata: &Metadata, context: Option<&SpanContext>) -> http::HeaderMa
         if let Ok(value) = HeaderValue::from_str(context.traceparent().as_str()) {
             headers.insert("traceparent", value);
         }
-        match context.outgoing_tracestate().and_then(|state| HeaderValue::from_str(state).ok()) {
+        match context
+            .outgoing_tracestate()
+            .and_then(|state| HeaderValue::from_str(state).ok())
+        {
             Some(state) => headers.insert("tracestate", state),
             None => headers.remove("tracestate"),
         };
@@ -273,7 +324,9 @@ fn headers(metadata: &Metadata, context: Option<&SpanContext>) -> http::HeaderMa
 }
 
 fn attach<T>(request: &mut tonic::Request<T>, context: Option<&SpanContext>) {
-    let Some(context) = context.filter(|context| context.is_valid()) else { return };
+    let Some(context) = context.filter(|context| context.is_valid()) else {
+        return;
+    };
     let metadata = request.metadata_mut();
     if let Some(binary) = context.to_binary() {
         metadata.insert_bin("grpc-trace-bin", BinaryMetadataValue::from_bytes(&binary));
@@ -281,7 +334,10 @@ fn attach<T>(request: &mut tonic::Request<T>, context: Option<&SpanContext>) {
     if let Ok(value) = AsciiMetadataValue::try_from(context.traceparent().as_str()) {
         metadata.insert("traceparent", value);
     }
-    if let Some(value) = context.outgoing_tracestate().and_then(|state| AsciiMetadataValue::try_from(state).ok()) {
+    if let Some(value) = context
+        .outgoing_tracestate()
+        .and_then(|state| AsciiMetadataValue::try_from(state).ok())
+    {
         metadata.insert("tracestate", value);
     }
 }

@@ -18,11 +18,19 @@ impl Direction {
     #[must_use]
     pub fn from_properties(properties: &Properties) -> Self {
         let Some(list) = properties.get("direction") else {
-            return Self { input: true, output: true, explicit_input: false };
+            return Self {
+                input: true,
+                output: true,
+                explicit_input: false,
+            };
         };
         let lists = |side: &str| list.split(',').any(|item| item.trim().eq_ignore_ascii_case(side));
         let input = lists("input");
-        Self { input, output: lists("output"), explicit_input: input }
+        Self {
+            input,
+            output: lists("output"),
+            explicit_input: input,
+        }
     }
 }
 
@@ -33,10 +41,38 @@ mod tests {
     #[test]
     fn lists_are_read_without_case_or_blanks() {
         let read = |value: &str| Direction::from_properties(&Properties::from_pairs([("Direction", value)]));
-        assert_eq!(read("Input"), Direction { input: true, output: false, explicit_input: true });
-        assert_eq!(read(" output , INPUT "), Direction { input: true, output: true, explicit_input: true });
-        assert_eq!(read("output"), Direction { input: false, output: true, explicit_input: false });
+        assert_eq!(
+            read("Input"),
+            Direction {
+                input: true,
+                output: false,
+                explicit_input: true
+            }
+        );
+        assert_eq!(
+            read(" output , INPUT "),
+            Direction {
+                input: true,
+                output: true,
+                explicit_input: true
+            }
+        );
+        assert_eq!(
+            read("output"),
+            Direction {
+                input: false,
+                output: true,
+                explicit_input: false
+            }
+        );
         let none = Direction::from_properties(&Properties::default());
-        assert_eq!(none, Direction { input: true, output: true, explicit_input: false });
+        assert_eq!(
+            none,
+            Direction {
+                input: true,
+                output: true,
+                explicit_input: false
+            }
+        );
     }
 }

@@ -26,13 +26,17 @@ pub(super) async fn http_app_takes(app: &AppChannel, route: &str) -> Result<bool
         .await
         .unwrap_or_else(|_| Err("context deadline exceeded".to_owned()))
         .map_err(|error| {
-            format!("could not invoke OPTIONS method on input binding subscription endpoint {path:?}: {error}")
+            format!(
+                "could not invoke OPTIONS method on input binding subscription endpoint {path:?}: {error}"
+            )
         })
 }
 
 /// The bindings a gRPC app lists; `None` when it does not say.
 pub(super) async fn grpc_app_lists(app: &GrpcApp) -> Option<Vec<String>> {
     let mut client = app.callback();
-    let listed = tokio::time::timeout(TIMEOUT, client.list_input_bindings(())).await.ok()?;
+    let listed = tokio::time::timeout(TIMEOUT, client.list_input_bindings(()))
+        .await
+        .ok()?;
     listed.ok().map(|answer| answer.into_inner().bindings)
 }

@@ -41,7 +41,9 @@ pub struct InputBindingsOptions {
 
 impl fmt::Debug for InputBindingsOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("InputBindingsOptions").field("app", &self.app).finish_non_exhaustive()
+        f.debug_struct("InputBindingsOptions")
+            .field("app", &self.app)
+            .finish_non_exhaustive()
     }
 }
 
@@ -87,7 +89,10 @@ impl InputBindings {
                 app: options.app,
                 outputs: options.outputs,
                 state: options.state,
-                around: Surroundings { resilience: options.resilience, metrics: options.metrics },
+                around: Surroundings {
+                    resilience: options.resilience,
+                    metrics: options.metrics,
+                },
                 tracer: options.tracer,
                 max_answer: options.max_answer,
             }),
@@ -153,7 +158,9 @@ impl InputBindings {
     }
 
     async fn begin(&self, activity: &mut Activity, loaded: &Loaded<Binding>) {
-        let Some(input) = &loaded.instance.input else { return };
+        let Some(input) = &loaded.instance.input else {
+            return;
+        };
         let direction = Direction::from_properties(&loaded.properties);
         if !direction.input {
             return;
@@ -179,7 +186,11 @@ impl InputBindings {
                 }
             }
         }
-        let delivery = Delivery { inner: Arc::clone(&self.inner), binding: name.to_owned(), route };
+        let delivery = Delivery {
+            inner: Arc::clone(&self.inner),
+            binding: name.to_owned(),
+            route,
+        };
         match input.read(Arc::new(delivery)).await {
             Ok(reading) => {
                 activity.active.insert(name.to_owned(), reading);
@@ -194,12 +205,19 @@ impl InputBindings {
     }
 
     async fn wanted(&self, activity: &mut Activity, name: &str, route: &str) -> Result<bool, String> {
-        let Some(app) = &self.inner.app else { return Ok(false) };
-        let Some(grpc) = app.grpc() else { return discovery::http_app_takes(app, route).await };
+        let Some(app) = &self.inner.app else {
+            return Ok(false);
+        };
+        let Some(grpc) = app.grpc() else {
+            return discovery::http_app_takes(app, route).await;
+        };
         if activity.listed.is_none() {
             activity.listed = discovery::grpc_app_lists(&grpc).await;
         }
-        Ok(activity.listed.as_ref().is_some_and(|listed| listed.iter().any(|listed| listed == name)))
+        Ok(activity
+            .listed
+            .as_ref()
+            .is_some_and(|listed| listed.iter().any(|listed| listed == name)))
     }
 }
 

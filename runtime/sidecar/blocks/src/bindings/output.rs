@@ -102,7 +102,10 @@ impl BindingsService {
     pub fn new(options: BindingsServiceOptions) -> Self {
         Self {
             bindings: options.bindings,
-            around: Surroundings { resilience: options.resilience, metrics: options.metrics },
+            around: Surroundings {
+                resilience: options.resilience,
+                metrics: options.metrics,
+            },
         }
     }
 
@@ -110,13 +113,27 @@ impl BindingsService {
     #[must_use]
     pub fn endpoints(self: &Arc<Self>) -> Vec<Endpoint> {
         const WRITE: &[Method] = &[Method::POST, Method::PUT];
-        const GROUP: Group = Group { name: "bindings", version: "v1" };
-        vec![Endpoint::new(WRITE, "v1.0", "bindings/{name}", GROUP, "InvokeBinding", handler(self, Self::http_invoke))]
+        const GROUP: Group = Group {
+            name: "bindings",
+            version: "v1",
+        };
+        vec![Endpoint::new(
+            WRITE,
+            "v1.0",
+            "bindings/{name}",
+            GROUP,
+            "InvokeBinding",
+            handler(self, Self::http_invoke),
+        )]
     }
 
     async fn http_invoke(self: Arc<Self>, mut request: ApiRequest) -> Result<Response<Body>, ApiError> {
         let body = request.bytes().await.map_err(|error| {
-            errors::malformed_request(error.message().trim_start_matches("failed to read request body: "))
+            errors::malformed_request(
+                error
+                    .message()
+                    .trim_start_matches("failed to read request body: "),
+            )
         })?;
         let document = decode(&body).map_err(errors::malformed_request)?;
         let data = match document.data {
@@ -138,8 +155,13 @@ impl BindingsService {
                 metadata.insert(TRACESTATE.to_owned(), state.to_owned());
             }
         }
-        let given: Vec<&str> =
-            request.head.headers.get_all(BAGGAGE).iter().filter_map(|value| value.to_str().ok()).collect();
+        let given: Vec<&str> = request
+            .head
+            .headers
+            .get_all(BAGGAGE)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .collect();
         if !given.is_empty() {
             let given = given.join(",");
             baggage::parse(&given).map_err(errors::invalid_baggage)?;
@@ -147,10 +169,22 @@ impl BindingsService {
         }
         let name = request.param("name");
         let operation = document.operation.unwrap_or_default();
-        let outcome = self.counted(name, InvokeRequest { data: data.into(), operation, metadata }).await;
+        let outcome = self
+            .counted(
+                name,
+                InvokeRequest {
+                    data: data.into(),
+                    operation,
+                    metadata,
+                },
+            )
+            .await;
         let (response, failure) = match outcome {
             Ok(response) => (response, None),
-            Err(failure) => (failure.response, Some(errors::invoke_output_binding(name, failure.text))),
+            Err(failure) => (
+                failure.response,
+                Some(errors::invoke_output_binding(name, failure.text)),
+            ),
         };
         let answered = match (&failure, &response) {
             (Some(error), _) => error.to_response(),
@@ -170,15 +204,26 @@ impl BindingsService {
     ) -> InvokeOutcome {
         let mut metadata: Metadata = request.metadata.into_iter().collect();
         if trace.is_valid() {
-            metadata.entry(TRACEPARENT.to_owned()).or_insert_with(|| trace.traceparent().as_str().to_owned());
+            metadata
+                .entry(TRACEPARENT.to_owned())
+                .or_insert_with(|| trace.traceparent().as_str().to_owned());
             if let Some(state) = trace.outgoing_tracestate() {
-                metadata.entry(TRACESTATE.to_owned()).or_insert_with(|| state.to_owned());
+                metadata
+                    .entry(TRACESTATE.to_owned())
+                    .or_insert_with(|| state.to_owned());
             }
         }
         if let Err(error) = forward(incoming, &mut metadata) {
-            return InvokeOutcome { headers: Vec::new(), result: Err(error) };
+            return InvokeOutcome {
+                headers: Vec::new(),
+                result: Err(error),
+            };
         }
-        let invoke = InvokeRequest { data: request.data, operation: request.operation, metadata };
+        let invoke = InvokeRequest {
+            data: request.data,
+            operation: request.operation,
+            metadata,
+        };
         let outcome = self.counted(&request.name, invoke).await;
         let headers_of = |response: Option<&InvokeResponse>| {
             response
@@ -190,24 +235,42 @@ impl BindingsService {
         match outcome {
             Ok(response) => InvokeOutcome {
                 headers: headers_of(response.as_ref()),
-                result: Ok(response.map_or_else(InvokeBindingResponse::default, |response| InvokeBindingResponse {
-                    data: response.data.unwrap_or_default(),
-                    metadata: response.metadata.into_iter().collect(),
+                result: Ok(response.map_or_else(InvokeBindingResponse::default, |response| {
+                    InvokeBindingResponse {
+                        data: response.data.unwrap_or_default(),
+                        metadata: response.metadata.into_iter().collect(),
+                    }
                 })),
             },
             Err(failure) => InvokeOutcome {
                 headers: headers_of(failure.response.as_ref()),
-                result: Err(errors::invoke_output_binding(&request.name, failure.text)
-                    .with_detail(Detail::ErrorInfo { reason: "ERR_INVOKE_OUTPUT_BINDING", metadata: None })),
+                result: Err(
+                    errors::invoke_output_binding(&request.name, failure.text).with_detail(
+                        Detail::ErrorInfo {
+                            reason: "ERR_INVOKE_OUTPUT_BINDING",
+                            metadata: None,
+                        },
+                    ),
+                ),
             },
         }
     }
 
-    async fn counted(&self, name: &str, request: InvokeRequest) -> Result<Option<InvokeResponse>, InvokeFailure> {
+    async fn counted(
+        &self,
+        name: &str,
+        request: InvokeRequest,
+    ) -> Result<Option<InvokeResponse>, InvokeFailure> {
         let began = self.around.clock();
         let operation = request.operation.clone();
         let outcome = self.invoke(name, request).await;
-        self.around.count(ComponentCall::OutputBinding, name, &operation, outcome.is_ok(), began);
+        self.around.count(
+            ComponentCall::OutputBinding,
+            name,
+            &operation,
+            outcome.is_ok(),
+            began,
+        );
         outcome
     }
 
@@ -278,9 +341,10 @@ fn decode(body: &[u8]) -> Result<InvokeDocument, String> {
 fn with_metadata(mut answered: Response<Body>, response: Option<&InvokeResponse>) -> Response<Body> {
     for (name, value) in response.into_iter().flat_map(|response| &response.metadata) {
         // What cannot be a header stays behind; Go's server would drop it as well.
-        if let (Ok(name), Ok(value)) =
-            (HeaderName::try_from(format!("{PREFIX}{name}")), HeaderValue::from_str(value))
-            && name != header::CONTENT_LENGTH
+        if let (Ok(name), Ok(value)) = (
+            HeaderName::try_from(format!("{PREFIX}{name}")),
+            HeaderValue::from_str(value),
+        ) && name != header::CONTENT_LENGTH
         {
             answered.headers_mut().append(name, value);
         }
@@ -291,7 +355,11 @@ fn with_metadata(mut answered: Response<Body>, response: Option<&InvokeResponse>
 /// The metadata of a gRPC call goes on to the component where the request does not name it itself; trace context
 /// replaces the request's.
 fn forward(incoming: &MetadataMap, metadata: &mut Metadata) -> Result<(), ApiError> {
-    let baggages: Vec<&str> = incoming.get_all(BAGGAGE).iter().filter_map(|value| value.to_str().ok()).collect();
+    let baggages: Vec<&str> = incoming
+        .get_all(BAGGAGE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .collect();
     if !baggages.is_empty() {
         let joined = baggages.join(",");
         baggage::parse(&joined).map_err(errors::invalid_baggage)?;
@@ -308,7 +376,11 @@ fn forward(incoming: &MetadataMap, metadata: &mut Metadata) -> Result<(), ApiErr
                 Err(_) => continue,
             },
         };
-        let name = if key.starts_with("grpc-") { format!("dapr-{key}") } else { key.to_owned() };
+        let name = if key.starts_with("grpc-") {
+            format!("dapr-{key}")
+        } else {
+            key.to_owned()
+        };
         if !metadata.contains_key(&name) || matches!(key, TRACEPARENT | TRACESTATE) {
             metadata.insert(name, value);
         }

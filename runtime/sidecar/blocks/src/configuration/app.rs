@@ -18,7 +18,13 @@ use super::http::{ItemDocument, documents};
 use crate::call::{Surroundings, app_error, error_text, json_line};
 
 /// What stays as it is in a path; keys may hold slashes, which part segments as upstream.
-const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/').remove(b':');
+const PATH: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~')
+    .remove(b'/')
+    .remove(b':');
 
 #[derive(Serialize)]
 struct Update<'a> {
@@ -38,14 +44,22 @@ pub(super) struct AppUpdates {
 
 impl fmt::Debug for AppUpdates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AppUpdates").field("store", &self.store).field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("AppUpdates")
+            .field("store", &self.store)
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
 impl UpdateHandler for AppUpdates {
     fn handle(&self, items: Items) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            let Ok(body) = json_line(&Update { id: &self.id, items: documents(&items) }) else { return };
+            let Ok(body) = json_line(&Update {
+                id: &self.id,
+                items: documents(&items),
+            }) else {
+                return;
+            };
             for key in items.keys() {
                 let posted = self.stop.run_until_cancelled(self.post(key, &body)).await;
                 match posted {

@@ -39,13 +39,24 @@ impl ConfigurationService {
     ///
     /// # Errors
     /// Rows of the configuration table.
-    pub async fn grpc_get(&self, request: GetConfigurationRequest) -> Result<GetConfigurationResponse, ApiError> {
+    pub async fn grpc_get(
+        &self,
+        request: GetConfigurationRequest,
+    ) -> Result<GetConfigurationResponse, ApiError> {
         let store = self.store(&request.store_name).await.map_err(rich)?;
         let items = self
             .read(&store, &request.keys, &request.metadata.into_iter().collect())
             .await
-            .map_err(|error| rich(errors::configuration_get(key_list(&request.keys), &store.name, error_text(&error))))?;
-        Ok(GetConfigurationResponse { items: messages(items) })
+            .map_err(|error| {
+                rich(errors::configuration_get(
+                    key_list(&request.keys),
+                    &store.name,
+                    error_text(&error),
+                ))
+            })?;
+        Ok(GetConfigurationResponse {
+            items: messages(items),
+        })
     }
 
     /// `SubscribeConfiguration` and `SubscribeConfigurationAlpha1`: the first message holds the id alone, each
@@ -72,17 +83,33 @@ impl ConfigurationService {
         let id = uuid::Uuid::new_v4().to_string();
         let (sender, updates) = mpsc::channel(QUEUE);
         let stop = CancellationToken::new();
-        let queue = Queue { id: id.clone(), sender, stop: stop.clone() };
+        let queue = Queue {
+            id: id.clone(),
+            sender,
+            stop: stop.clone(),
+        };
         let watching = self
-            .watch(&store, &keys, &request.metadata.into_iter().collect(), Arc::new(queue))
+            .watch(
+                &store,
+                &keys,
+                &request.metadata.into_iter().collect(),
+                Arc::new(queue),
+            )
             .await
             .map_err(|error| failed(&error_text(&error)))?;
-        let subscription = Subscription { store: store.name.to_string(), stop: stop.clone(), watching };
+        let subscription = Subscription {
+            store: store.name.to_string(),
+            stop: stop.clone(),
+            watching,
+        };
         self.subscriptions
             .add(&id, subscription)
             .map_err(|_| failed("the sidecar takes no more subscriptions"))?;
         Ok(ConfigurationStream {
-            first: Some(SubscribeConfigurationResponse { id: id.clone(), items: HashMap::new() }),
+            first: Some(SubscribeConfigurationResponse {
+                id: id.clone(),
+                items: HashMap::new(),
+            }),
             updates,
             stopped: Box::pin(stop.cancelled_owned()),
             guard: Guard {
@@ -95,17 +122,26 @@ impl ConfigurationService {
     }
 
     /// `UnsubscribeConfiguration` and `UnsubscribeConfigurationAlpha1`: ends a stream from outside.
-    pub async fn grpc_unsubscribe(&self, request: UnsubscribeConfigurationRequest) -> UnsubscribeConfigurationResponse {
+    pub async fn grpc_unsubscribe(
+        &self,
+        request: UnsubscribeConfigurationRequest,
+    ) -> UnsubscribeConfigurationResponse {
         if !self.subscriptions.has(&request.id) || !self.unwatch(&request.store_name, &request.id).await {
             let error = errors::configuration_unsubscribe(&request.id, "subscription does not exist");
-            return UnsubscribeConfigurationResponse { ok: false, message: error.message().to_owned() };
+            return UnsubscribeConfigurationResponse {
+                ok: false,
+                message: error.message().to_owned(),
+            };
         }
         tracing::warn!(
             target: "dapr.runtime.grpc",
             "Unsubscribing using UnsubscribeConfiguration is deprecated. Disconnect from the SubscribeConfiguration \
              RPC instead."
         );
-        UnsubscribeConfigurationResponse { ok: true, message: String::new() }
+        UnsubscribeConfigurationResponse {
+            ok: true,
+            message: String::new(),
+        }
     }
 }
 
@@ -117,7 +153,10 @@ fn rich(error: ApiError) -> ApiError {
         "ERR_CONFIGURATION_GET" => "ERR_CONFIGURATION_GET",
         _ => "ERR_CONFIGURATION_SUBSCRIBE",
     };
-    error.with_detail(Detail::ErrorInfo { reason, metadata: None })
+    error.with_detail(Detail::ErrorInfo {
+        reason,
+        metadata: None,
+    })
 }
 
 fn messages(items: Items) -> HashMap<String, ConfigurationItem> {
@@ -144,7 +183,10 @@ struct Queue {
 impl UpdateHandler for Queue {
     fn handle(&self, items: Items) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            let update = SubscribeConfigurationResponse { id: self.id.clone(), items: messages(items) };
+            let update = SubscribeConfigurationResponse {
+                id: self.id.clone(),
+                items: messages(items),
+            };
             // A client that is gone takes the subscription with it, and one that does not read must not keep the
             // subscription from ending.
             let _ = self.stop.run_until_cancelled(self.sender.send(update)).await;
@@ -165,7 +207,13 @@ impl Drop for Guard {
         let began = self.around.metrics.is_enabled().then(Instant::now);
         if let Some(subscription) = self.subscriptions.take(&self.id) {
             drop(subscription);
-            self.around.count(ComponentCall::Configuration, &self.store, "unsubscribe", true, began);
+            self.around.count(
+                ComponentCall::Configuration,
+                &self.store,
+                "unsubscribe",
+                true,
+                began,
+            );
         }
     }
 }
@@ -180,7 +228,9 @@ pub struct ConfigurationStream {
 
 impl fmt::Debug for ConfigurationStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConfigurationStream").field("id", &self.guard.id).finish_non_exhaustive()
+        f.debug_struct("ConfigurationStream")
+            .field("id", &self.guard.id)
+            .finish_non_exhaustive()
     }
 }
 

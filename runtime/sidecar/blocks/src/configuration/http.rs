@@ -27,12 +27,19 @@ pub(super) struct ItemDocument<'a> {
 
 impl<'a> From<&'a Item> for ItemDocument<'a> {
     fn from(item: &'a Item) -> Self {
-        Self { value: &item.value, version: &item.version, metadata: &item.metadata }
+        Self {
+            value: &item.value,
+            version: &item.version,
+            metadata: &item.metadata,
+        }
     }
 }
 
 pub(super) fn documents(items: &Items) -> BTreeMap<&str, ItemDocument<'_>> {
-    items.iter().map(|(key, item)| (key.as_str(), ItemDocument::from(item))).collect()
+    items
+        .iter()
+        .map(|(key, item)| (key.as_str(), ItemDocument::from(item)))
+        .collect()
 }
 
 #[derive(Serialize)]
@@ -56,10 +63,18 @@ impl ConfigurationService {
         versions
             .into_iter()
             .flat_map(|(version, group)| {
-                let group = Group { name: "configuration", version: group };
-                let endpoint = |route, name, handler| Endpoint::new(GET, version, route, group, name, handler);
+                let group = Group {
+                    name: "configuration",
+                    version: group,
+                };
+                let endpoint =
+                    |route, name, handler| Endpoint::new(GET, version, route, group, name, handler);
                 [
-                    endpoint("configuration/{storeName}", "GetConfiguration", handler(self, Self::http_get)),
+                    endpoint(
+                        "configuration/{storeName}",
+                        "GetConfiguration",
+                        handler(self, Self::http_get),
+                    ),
                     endpoint(
                         "configuration/{storeName}/subscribe",
                         "SubscribeConfiguration",
@@ -90,7 +105,9 @@ impl ConfigurationService {
 
     async fn http_subscribe(self: Arc<Self>, request: ApiRequest) -> Result<Response<Body>, ApiError> {
         let store = self.store(request.param("storeName")).await?;
-        let Some(app) = self.app.clone() else { return Err(errors::configuration_no_app_channel()) };
+        let Some(app) = self.app.clone() else {
+            return Err(errors::configuration_no_app_channel());
+        };
         let keys = request.query_values("key");
         let failed = |cause: &str| errors::configuration_subscribe(key_list(&keys), &store.name, cause);
         if let Some(refusal) = self.subscriptions.refusal() {
@@ -109,7 +126,11 @@ impl ConfigurationService {
             .watch(&store, &keys, &request.query_metadata(), Arc::new(updates))
             .await
             .map_err(|error| failed(&error_text(&error)))?;
-        let subscription = Subscription { store: store.name.to_string(), stop, watching };
+        let subscription = Subscription {
+            store: store.name.to_string(),
+            stop,
+            watching,
+        };
         if self.subscriptions.add(&id, subscription).is_err() {
             return Err(failed("the sidecar takes no more subscriptions"));
         }
@@ -120,12 +141,18 @@ impl ConfigurationService {
         let store = self.store(request.param("storeName")).await?;
         let id = request.param("configurationSubscribeID");
         if self.unwatch(&store.name, id).await {
-            return reply_json(&Unsubscribed { ok: true, message: "" });
+            return reply_json(&Unsubscribed {
+                ok: true,
+                message: "",
+            });
         }
         let cause = format!("subscription with id {id} does not exist");
         let error = errors::configuration_unsubscribe(id, cause);
         // Upstream answers here in the shape of the gRPC message.
-        let mut response = reply_json(&Unsubscribed { ok: false, message: error.message() })?;
+        let mut response = reply_json(&Unsubscribed {
+            ok: false,
+            message: error.message(),
+        })?;
         *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
         Ok(response)
     }

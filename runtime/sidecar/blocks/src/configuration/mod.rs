@@ -35,7 +35,9 @@ pub struct ConfigurationServiceOptions {
 
 impl fmt::Debug for ConfigurationServiceOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConfigurationServiceOptions").field("app", &self.app).finish_non_exhaustive()
+        f.debug_struct("ConfigurationServiceOptions")
+            .field("app", &self.app)
+            .finish_non_exhaustive()
     }
 }
 
@@ -55,14 +57,19 @@ impl ConfigurationService {
         Self {
             stores: options.stores,
             app: options.app,
-            around: Surroundings { resilience: options.resilience, metrics: options.metrics },
+            around: Surroundings {
+                resilience: options.resilience,
+                metrics: options.metrics,
+            },
             subscriptions: Arc::new(Subscriptions::default()),
         }
     }
 
     /// Ends the subscriptions of a store, before the store is closed.
     pub async fn close_store(&self, store: &str) {
-        self.subscriptions.end_where(|subscription| subscription.store == store).await;
+        self.subscriptions
+            .end_where(|subscription| subscription.store == store)
+            .await;
     }
 
     /// Ends all subscriptions and their streams and takes no more. Idempotent.
@@ -72,7 +79,11 @@ impl ConfigurationService {
 
     async fn store(&self, name: &str) -> Result<Arc<Loaded<SharedConfigurationStore>>, ApiError> {
         self.stores.get(name).await.map_err(|error| {
-            missing(error, errors::configuration_stores_not_configured(), errors::configuration_store_not_found(name))
+            missing(
+                error,
+                errors::configuration_stores_not_configured(),
+                errors::configuration_store_not_found(name),
+            )
         })
     }
 
@@ -88,7 +99,13 @@ impl ConfigurationService {
             .outbound(&store.name, ComponentKind::Configuration)
             .run(|_| store.instance.get(keys, metadata))
             .await;
-        self.around.count(ComponentCall::Configuration, &store.name, "get", read.is_ok(), began);
+        self.around.count(
+            ComponentCall::Configuration,
+            &store.name,
+            "get",
+            read.is_ok(),
+            began,
+        );
         read
     }
 
@@ -103,9 +120,19 @@ impl ConfigurationService {
         let watching = self
             .around
             .outbound(&store.name, ComponentKind::Configuration)
-            .run(|_| store.instance.subscribe(keys.to_vec(), metadata.clone(), Arc::clone(&handler)))
+            .run(|_| {
+                store
+                    .instance
+                    .subscribe(keys.to_vec(), metadata.clone(), Arc::clone(&handler))
+            })
             .await;
-        self.around.count(ComponentCall::Configuration, &store.name, "subscribe", watching.is_ok(), began);
+        self.around.count(
+            ComponentCall::Configuration,
+            &store.name,
+            "subscribe",
+            watching.is_ok(),
+            began,
+        );
         watching
     }
 
@@ -113,7 +140,8 @@ impl ConfigurationService {
     async fn unwatch(&self, store: &str, id: &str) -> bool {
         let began = self.around.clock();
         let ended = self.subscriptions.end(id).await;
-        self.around.count(ComponentCall::Configuration, store, "unsubscribe", ended, began);
+        self.around
+            .count(ComponentCall::Configuration, store, "unsubscribe", ended, began);
         ended
     }
 }

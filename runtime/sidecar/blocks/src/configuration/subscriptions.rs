@@ -37,7 +37,9 @@ impl Default for Subscriptions {
 
 impl std::fmt::Debug for Subscriptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Subscriptions").field("count", &self.0.lock().as_ref().map(HashMap::len)).finish()
+        f.debug_struct("Subscriptions")
+            .field("count", &self.0.lock().as_ref().map(HashMap::len))
+            .finish()
     }
 }
 
@@ -64,12 +66,17 @@ impl Subscriptions {
 
     /// Whether a subscription of that id runs.
     pub(super) fn has(&self, id: &str) -> bool {
-        self.0.lock().as_ref().is_some_and(|running| running.contains_key(id))
+        self.0
+            .lock()
+            .as_ref()
+            .is_some_and(|running| running.contains_key(id))
     }
 
     /// Ends a subscription; `false` when there is none of that id.
     pub(super) async fn end(&self, id: &str) -> bool {
-        let Some(subscription) = self.take(id) else { return false };
+        let Some(subscription) = self.take(id) else {
+            return false;
+        };
         subscription.end().await;
         true
     }
@@ -83,14 +90,19 @@ impl Subscriptions {
     pub(super) async fn end_where(&self, which: impl Fn(&Subscription) -> bool) {
         let ended: Vec<Subscription> = match &mut *self.0.lock() {
             None => return,
-            Some(running) => running.extract_if(|_, subscription| which(subscription)).map(|(_, ended)| ended).collect(),
+            Some(running) => running
+                .extract_if(|_, subscription| which(subscription))
+                .map(|(_, ended)| ended)
+                .collect(),
         };
         futures::future::join_all(ended.into_iter().map(Subscription::end)).await;
     }
 
     /// Ends all subscriptions and takes no more.
     pub(super) async fn close(&self) {
-        let Some(running) = self.0.lock().take() else { return };
+        let Some(running) = self.0.lock().take() else {
+            return;
+        };
         futures::future::join_all(running.into_values().map(Subscription::end)).await;
     }
 }

@@ -2,7 +2,9 @@
 
 use outrigger_conversation::{Message, Request, Role};
 use outrigger_sidecar_api::{ApiError, errors};
-use outrigger_wire::dapr::proto::runtime::v1::{ConversationRequest, ConversationResponse, ConversationResult};
+use outrigger_wire::dapr::proto::runtime::v1::{
+    ConversationRequest, ConversationResponse, ConversationResult,
+};
 
 use super::{ConversationService, proto};
 
@@ -11,7 +13,10 @@ impl ConversationService {
     ///
     /// # Errors
     /// Rows of the conversation table.
-    pub async fn grpc_converse_alpha1(&self, request: ConversationRequest) -> Result<ConversationResponse, ApiError> {
+    pub async fn grpc_converse_alpha1(
+        &self,
+        request: ConversationRequest,
+    ) -> Result<ConversationResponse, ApiError> {
         let name = request.name;
         let model = self.model(&name).await?;
         if request.inputs.is_empty() {
@@ -19,7 +24,9 @@ impl ConversationService {
         }
         let mut messages = Vec::with_capacity(request.inputs.len());
         for input in request.inputs {
-            let text = self.scrubbed(&name, input.content, input.scrub_pii.unwrap_or_default()).await?;
+            let text = self
+                .scrubbed(&name, input.content, input.scrub_pii.unwrap_or_default())
+                .await?;
             messages.push(Message {
                 role: role(input.role.as_deref().unwrap_or_default()),
                 name: None,
@@ -45,11 +52,24 @@ impl ConversationService {
         let mut outputs = Vec::with_capacity(answer.outputs.len());
         for output in answer.outputs {
             // This version knows one text per output: that of the first choice.
-            let text = output.choices.into_iter().next().map(|choice| choice.content).unwrap_or_default();
-            let result = self.scrubbed(&name, text, request.scrub_pii.unwrap_or_default()).await?;
-            outputs.push(ConversationResult { result, parameters: request.parameters.clone() });
+            let text = output
+                .choices
+                .into_iter()
+                .next()
+                .map(|choice| choice.content)
+                .unwrap_or_default();
+            let result = self
+                .scrubbed(&name, text, request.scrub_pii.unwrap_or_default())
+                .await?;
+            outputs.push(ConversationResult {
+                result,
+                parameters: request.parameters.clone(),
+            });
         }
-        Ok(ConversationResponse { context_id: context_id.or(answer.context_id), outputs })
+        Ok(ConversationResponse {
+            context_id: context_id.or(answer.context_id),
+            outputs,
+        })
     }
 }
 

@@ -37,7 +37,10 @@ impl ConversationService {
             .prompt_cache_retention
             .map(|retention| {
                 proto::duration(retention).ok_or_else(|| {
-                    errors::conversation_invalid_params_because(&name, "prompt cache retention is out of range")
+                    errors::conversation_invalid_params_because(
+                        &name,
+                        "prompt cache retention is out of range",
+                    )
                 })
             })
             .transpose()?;
@@ -63,51 +66,92 @@ impl ConversationService {
         for output in answer.outputs {
             outputs.push(self.output(&name, output, scrub).await?);
         }
-        Ok(ConversationResponseAlpha2 { context_id: context_id.or(answer.context_id), outputs })
+        Ok(ConversationResponseAlpha2 {
+            context_id: context_id.or(answer.context_id),
+            outputs,
+        })
     }
 
-    async fn message(&self, model: &str, message: ConversationMessage, scrub: bool) -> Result<Message, ApiError> {
+    async fn message(
+        &self,
+        model: &str,
+        message: ConversationMessage,
+        scrub: bool,
+    ) -> Result<Message, ApiError> {
         let because = |cause: &str| errors::conversation_invalid_params_because(model, cause);
         let (role, name, content, calls, tool_id) = match message.message_types {
             None => return Err(because("message type cannot be nil")),
-            Some(MessageTypes::OfDeveloper(message)) => (Role::Developer, message.name, message.content, vec![], None),
-            Some(MessageTypes::OfSystem(message)) => (Role::System, message.name, message.content, vec![], None),
+            Some(MessageTypes::OfDeveloper(message)) => {
+                (Role::Developer, message.name, message.content, vec![], None)
+            }
+            Some(MessageTypes::OfSystem(message)) => {
+                (Role::System, message.name, message.content, vec![], None)
+            }
             Some(MessageTypes::OfUser(message)) => (Role::User, message.name, message.content, vec![], None),
-            Some(MessageTypes::OfAssistant(message)) => {
-                (Role::Assistant, message.name, message.content, message.tool_calls, None)
-            }
-            Some(MessageTypes::OfTool(message)) => {
-                (Role::Tool, Some(message.name), message.content, vec![], message.tool_id)
-            }
+            Some(MessageTypes::OfAssistant(message)) => (
+                Role::Assistant,
+                message.name,
+                message.content,
+                message.tool_calls,
+                None,
+            ),
+            Some(MessageTypes::OfTool(message)) => (
+                Role::Tool,
+                Some(message.name),
+                message.content,
+                vec![],
+                message.tool_id,
+            ),
         };
         let tool_calls = calls
             .into_iter()
             .map(|call| match call.tool_types {
                 None => Err(because("tool types cannot be nil")),
-                Some(conversation_tool_calls::ToolTypes::Function(function)) => {
-                    Ok(ToolCall { id: call.id, name: function.name, arguments: function.arguments })
-                }
+                Some(conversation_tool_calls::ToolTypes::Function(function)) => Ok(ToolCall {
+                    id: call.id,
+                    name: function.name,
+                    arguments: function.arguments,
+                }),
             })
             .collect::<Result<Vec<_>, _>>()?;
         let mut texts = Vec::with_capacity(content.len());
         for ConversationMessageContent { text } in content {
             texts.push(self.scrubbed(model, text, scrub).await?);
         }
-        Ok(Message { role, name, content: texts, tool_calls, tool_id })
+        Ok(Message {
+            role,
+            name,
+            content: texts,
+            tool_calls,
+            tool_id,
+        })
     }
 
-    async fn output(&self, model: &str, output: Output, scrub: bool) -> Result<ConversationResultAlpha2, ApiError> {
+    async fn output(
+        &self,
+        model: &str,
+        output: Output,
+        scrub: bool,
+    ) -> Result<ConversationResultAlpha2, ApiError> {
         let mut choices = Vec::with_capacity(output.choices.len());
-        for Choice { finish_reason, index, content, tool_calls } in output.choices {
+        for Choice {
+            finish_reason,
+            index,
+            content,
+            tool_calls,
+        } in output.choices
+        {
             let content = self.scrubbed(model, content, scrub).await?;
             let tool_calls = tool_calls
                 .into_iter()
                 .map(|call| ConversationToolCalls {
                     id: call.id.filter(|id| !id.is_empty()),
-                    tool_types: Some(conversation_tool_calls::ToolTypes::Function(ConversationToolCallsOfFunction {
-                        name: call.name,
-                        arguments: call.arguments,
-                    })),
+                    tool_types: Some(conversation_tool_calls::ToolTypes::Function(
+                        ConversationToolCallsOfFunction {
+                            name: call.name,
+                            arguments: call.arguments,
+                        },
+                    )),
                 })
                 .collect();
             choices.push(ConversationResultChoices {
@@ -148,7 +192,11 @@ fn tool(tool: ConversationTools) -> Option<Tool> {
 }
 
 /// Checks the choice of a tool; without one it is `auto` where there are tools.
-fn tool_choice(model: &str, choice: Option<String>, tools: &[ConversationTools]) -> Result<Option<String>, ApiError> {
+fn tool_choice(
+    model: &str,
+    choice: Option<String>,
+    tools: &[ConversationTools],
+) -> Result<Option<String>, ApiError> {
     let because = |cause: &str| errors::conversation_invalid_params_because(model, cause);
     let choice = choice.filter(|choice| !choice.is_empty());
     match choice.as_deref() {
@@ -158,10 +206,12 @@ fn tool_choice(model: &str, choice: Option<String>, tools: &[ConversationTools])
             "tool choice must be 'auto', 'none', 'required', or the name of one of the tools on offer",
         )),
         Some("required") => Ok(choice),
-        Some(name) if !tools.is_empty() && !tools.iter().any(|tool| function_name(tool) == Some(name)) => Err(because(
-            "tool choice selected was not found: it must be 'auto', 'none', 'required', or the name of one of the \
+        Some(name) if !tools.is_empty() && !tools.iter().any(|tool| function_name(tool) == Some(name)) => {
+            Err(because(
+                "tool choice selected was not found: it must be 'auto', 'none', 'required', or the name of one of the \
              tools on offer",
-        )),
+            ))
+        }
         Some(_) => Ok(choice),
     }
 }
@@ -175,12 +225,15 @@ mod tests {
     #[test]
     fn tool_choices_are_checked() {
         let tools = [ConversationTools {
-            tool_types: Some(conversation_tools::ToolTypes::Function(ConversationToolsFunction {
-                name: "f".to_owned(),
-                ..Default::default()
-            })),
+            tool_types: Some(conversation_tools::ToolTypes::Function(
+                ConversationToolsFunction {
+                    name: "f".to_owned(),
+                    ..Default::default()
+                },
+            )),
         }];
-        let chosen = |choice: &str, tools: &[ConversationTools]| tool_choice("m", Some(choice.to_owned()), tools);
+        let chosen =
+            |choice: &str, tools: &[ConversationTools]| tool_choice("m", Some(choice.to_owned()), tools);
         assert_eq!(tool_choice("m", None, &tools).unwrap().as_deref(), Some("auto"));
         assert_eq!(tool_choice("m", None, &[]).unwrap(), None);
         assert_eq!(chosen("f", &tools).unwrap().as_deref(), Some("f"));

@@ -18,11 +18,31 @@ impl ConversationService {
     pub fn endpoints(self: &Arc<Self>) -> Vec<Endpoint> {
         const POST: &[Method] = &[Method::POST];
         const ROUTE: &str = "conversation/{name}/converse";
-        const ALPHA1: Group = Group { name: "conversation", version: "v1alpha1" };
-        const ALPHA2: Group = Group { name: "conversation", version: "v1alpha2" };
+        const ALPHA1: Group = Group {
+            name: "conversation",
+            version: "v1alpha1",
+        };
+        const ALPHA2: Group = Group {
+            name: "conversation",
+            version: "v1alpha2",
+        };
         vec![
-            Endpoint::new(POST, "v1.0-alpha1", ROUTE, ALPHA1, "Converse", handler(self, Self::http_alpha1)),
-            Endpoint::new(POST, "v1.0-alpha2", ROUTE, ALPHA2, "Converse", handler(self, Self::http_alpha2)),
+            Endpoint::new(
+                POST,
+                "v1.0-alpha1",
+                ROUTE,
+                ALPHA1,
+                "Converse",
+                handler(self, Self::http_alpha1),
+            ),
+            Endpoint::new(
+                POST,
+                "v1.0-alpha2",
+                ROUTE,
+                ALPHA2,
+                "Converse",
+                handler(self, Self::http_alpha2),
+            ),
         ]
     }
 
@@ -31,7 +51,11 @@ impl ConversationService {
             read_proto(&mut request, "dapr.proto.runtime.v1.ConversationRequest").await?;
         message.name = request.param("name").to_owned();
         let answer = self.grpc_converse_alpha1(message).await?;
-        reply_proto("dapr.proto.runtime.v1.ConversationResponse", &answer, Render::default())
+        reply_proto(
+            "dapr.proto.runtime.v1.ConversationResponse",
+            &answer,
+            Render::default(),
+        )
     }
 
     async fn http_alpha2(self: Arc<Self>, mut request: ApiRequest) -> Result<Response<Body>, ApiError> {
@@ -39,6 +63,10 @@ impl ConversationService {
             read_proto(&mut request, "dapr.proto.runtime.v1.ConversationRequestAlpha2").await?;
         message.name = request.param("name").to_owned();
         let answer = self.grpc_converse_alpha2(message).await?;
-        reply_proto("dapr.proto.runtime.v1.ConversationResponseAlpha2", &answer, Render::default())
+        reply_proto(
+            "dapr.proto.runtime.v1.ConversationResponseAlpha2",
+            &answer,
+            Render::default(),
+        )
     }
 }

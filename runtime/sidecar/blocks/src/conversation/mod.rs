@@ -34,7 +34,8 @@ pub struct ConversationServiceOptions {
 
 impl fmt::Debug for ConversationServiceOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConversationServiceOptions").finish_non_exhaustive()
+        f.debug_struct("ConversationServiceOptions")
+            .finish_non_exhaustive()
     }
 }
 
@@ -52,26 +53,38 @@ impl ConversationService {
     pub fn new(options: ConversationServiceOptions) -> Self {
         Self {
             models: options.models,
-            around: Surroundings { resilience: options.resilience, metrics: options.metrics },
+            around: Surroundings {
+                resilience: options.resilience,
+                metrics: options.metrics,
+            },
             scrubber: Arc::new(Scrubber::default()),
         }
     }
 
     async fn model(&self, name: &str) -> Result<Arc<Loaded<SharedConversation>>, ApiError> {
-        self.models
-            .get(name)
-            .await
-            .map_err(|error| missing(error, errors::conversation_not_found(name), errors::conversation_not_found(name)))
+        self.models.get(name).await.map_err(|error| {
+            missing(
+                error,
+                errors::conversation_not_found(name),
+                errors::conversation_not_found(name),
+            )
+        })
     }
 
-    async fn converse(&self, model: &Loaded<SharedConversation>, request: Request) -> Result<Response, ApiError> {
+    async fn converse(
+        &self,
+        model: &Loaded<SharedConversation>,
+        request: Request,
+    ) -> Result<Response, ApiError> {
         let began = Instant::now();
         let done = self
             .around
             .outbound(&model.name, ComponentKind::Conversation)
             .run(|_| model.instance.converse(request.clone()))
             .await;
-        self.around.metrics.conversation(&model.name, done.is_ok(), began.elapsed());
+        self.around
+            .metrics
+            .conversation(&model.name, done.is_ok(), began.elapsed());
         done.map_err(|error| errors::conversation_invoke(&model.name, error_text(&error)))
     }
 

@@ -12,14 +12,20 @@ use serde_json::Value;
 /// Model parameters. Wrapped values (`Int64Value`, `StringValue`, …) lose their wrapping; what nobody can decode is
 /// left out.
 pub(super) fn parameters(parameters: &HashMap<String, Any>) -> BTreeMap<String, Value> {
-    parameters.iter().filter_map(|(name, any)| Some((name.clone(), parameter(name, any)?))).collect()
+    parameters
+        .iter()
+        .filter_map(|(name, any)| Some((name.clone(), parameter(name, any)?)))
+        .collect()
 }
 
 fn parameter(name: &str, any: &Any) -> Option<Value> {
     match json::to_json("google.protobuf.Any", any) {
         Ok(Value::Object(mut fields)) => {
             let type_url = fields.remove("@type");
-            let wrapped = type_url.as_ref().and_then(Value::as_str).is_some_and(|url| url.contains("google.protobuf."));
+            let wrapped = type_url
+                .as_ref()
+                .and_then(Value::as_str)
+                .is_some_and(|url| url.contains("google.protobuf."));
             match fields.remove("value") {
                 Some(value) if wrapped && fields.is_empty() => Some(number(type_url.as_ref(), value)),
                 Some(value) => {
@@ -39,12 +45,15 @@ fn parameter(name: &str, any: &Any) -> Option<Value> {
 
 /// protojson writes 64-bit integers as text; models want numbers.
 fn number(type_url: Option<&Value>, value: Value) -> Value {
-    let integer =
-        type_url.and_then(Value::as_str).is_some_and(|url| url.ends_with("Int64Value") || url.ends_with("UInt64Value"));
+    let integer = type_url
+        .and_then(Value::as_str)
+        .is_some_and(|url| url.ends_with("Int64Value") || url.ends_with("UInt64Value"));
     match &value {
-        Value::String(text) if integer => {
-            text.parse::<i64>().map(Value::from).or_else(|_| text.parse::<u64>().map(Value::from)).unwrap_or(value)
-        }
+        Value::String(text) if integer => text
+            .parse::<i64>()
+            .map(Value::from)
+            .or_else(|_| text.parse::<u64>().map(Value::from))
+            .unwrap_or(value),
         _ => value,
     }
 }

@@ -34,9 +34,14 @@ const KINDS: [(&str, &[&str]); 11] = [
     ),
     (
         "EMAIL_ADDRESS",
-        &[r"(?i)[A-Z0-9!#$%&'*+/=?^_{|.}~-]+@(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"],
+        &[
+            r"(?i)[A-Z0-9!#$%&'*+/=?^_{|.}~-]+@(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z0-9](?:[a-z0-9-]*[a-z0-9])?",
+        ],
     ),
-    ("IP", &[r"(?:(?:25[0-5]|2[0-4][0-9]|[01]?[0-9]{1,2})\.){3}(?:25[0-5]|2[0-4][0-9]|[01]?[0-9]{1,2})"]),
+    (
+        "IP",
+        &[r"(?:(?:25[0-5]|2[0-4][0-9]|[01]?[0-9]{1,2})\.){3}(?:25[0-5]|2[0-4][0-9]|[01]?[0-9]{1,2})"],
+    ),
     ("ZIP_CODE", &[r"\b[0-9]{5}(?:[-\s][0-9]{4})?\b"]),
     ("PO_BOX", &[r"(?i)P\.? ?O\.? Box [0-9]+"]),
     ("US_SSN", &["[0-9]{3}-[0-9]{2}-[0-9]{4}"]),
@@ -58,7 +63,12 @@ pub struct Scrubber {
 impl Default for Scrubber {
     /// Compiles the patterns: make one and keep it. They are constants, and a test sees to it that all compile.
     fn default() -> Self {
-        let compile = |patterns: &[&str]| patterns.iter().filter_map(|pattern| Regex::new(pattern).ok()).collect();
+        let compile = |patterns: &[&str]| {
+            patterns
+                .iter()
+                .filter_map(|pattern| Regex::new(pattern).ok())
+                .collect()
+        };
         Self {
             kinds: KINDS.iter().map(|(_, patterns)| compile(patterns)).collect(),
             kept: compile(&KEPT),
@@ -80,7 +90,10 @@ impl Scrubber {
         let mut matches: Vec<Match> = Vec::new();
         for (kind, patterns) in self.kinds.iter().enumerate() {
             for pattern in patterns {
-                matches.extend(pattern.find_iter(text).map(|found| Match { range: found.range(), kind }));
+                matches.extend(pattern.find_iter(text).map(|found| Match {
+                    range: found.range(),
+                    kind,
+                }));
             }
         }
         matches.extend(self.ipv6(text).map(|range| Match { range, kind: IP }));
@@ -89,12 +102,23 @@ impl Scrubber {
         }
         // Earlier, then longer, then later kinds come first.
         matches.sort_by(|a, b| {
-            a.range.start.cmp(&b.range.start).then(b.range.end.cmp(&a.range.end)).then(b.kind.cmp(&a.kind))
+            a.range
+                .start
+                .cmp(&b.range.start)
+                .then(b.range.end.cmp(&a.range.end))
+                .then(b.kind.cmp(&a.kind))
         });
-        let mut kept: Vec<Range<usize>> =
-            self.kept.iter().flat_map(|pattern| pattern.find_iter(text)).map(|found| found.range()).collect();
+        let mut kept: Vec<Range<usize>> = self
+            .kept
+            .iter()
+            .flat_map(|pattern| pattern.find_iter(text))
+            .map(|found| found.range())
+            .collect();
         kept.sort_by_key(|range| (range.start, range.end));
-        let touches_kept = |range: &Range<usize>| kept.iter().any(|kept| kept.start < range.end && range.start < kept.end);
+        let touches_kept = |range: &Range<usize>| {
+            kept.iter()
+                .any(|kept| kept.start < range.end && range.start < kept.end)
+        };
 
         let mut scrubbed = String::with_capacity(text.len());
         let mut done = 0;
@@ -119,18 +143,21 @@ impl Scrubber {
 
     /// Stretches that parse as IPv6 addresses; a full stop or colon at their end may be the sentence's.
     fn ipv6<'a>(&'a self, text: &'a str) -> impl Iterator<Item = Range<usize>> + 'a {
-        self.ipv6.iter().flat_map(move |pattern| pattern.find_iter(text)).filter_map(move |found| {
-            let after = text[found.end()..].chars().next();
-            if after.is_some_and(char::is_alphanumeric) {
-                return None;
-            }
-            let candidate = found.as_str();
-            let trimmed = candidate.trim_end_matches('.');
-            [trimmed, trimmed.trim_end_matches(':')]
-                .into_iter()
-                .find(|candidate| candidate.len() > 2 && candidate.parse::<Ipv6Addr>().is_ok())
-                .map(|address| found.start()..found.start() + address.len())
-        })
+        self.ipv6
+            .iter()
+            .flat_map(move |pattern| pattern.find_iter(text))
+            .filter_map(move |found| {
+                let after = text[found.end()..].chars().next();
+                if after.is_some_and(char::is_alphanumeric) {
+                    return None;
+                }
+                let candidate = found.as_str();
+                let trimmed = candidate.trim_end_matches('.');
+                [trimmed, trimmed.trim_end_matches(':')]
+                    .into_iter()
+                    .find(|candidate| candidate.len() > 2 && candidate.parse::<Ipv6Addr>().is_ok())
+                    .map(|address| found.start()..found.start() + address.len())
+            })
     }
 }
 
@@ -141,7 +168,13 @@ mod tests {
     #[test]
     fn all_patterns_compile() {
         let scrubber = Scrubber::default();
-        assert!(scrubber.kinds.iter().zip(KINDS).all(|(compiled, (_, patterns))| compiled.len() == patterns.len()));
+        assert!(
+            scrubber
+                .kinds
+                .iter()
+                .zip(KINDS)
+                .all(|(compiled, (_, patterns))| compiled.len() == patterns.len())
+        );
         assert_eq!(scrubber.kept.len(), KEPT.len());
         assert!(scrubber.ipv6.is_some());
         assert_eq!(KINDS[IP].0, "IP");
@@ -152,8 +185,14 @@ mod tests {
         let scrubber = Scrubber::default();
         for (text, wanted) in [
             ("well hello there", "well hello there"),
-            ("my phone number is +2222222222", "my phone number is <PHONE_NUMBER>"),
-            ("Hi this is me with, +919140520809", "Hi this is me with, <PHONE_NUMBER>"),
+            (
+                "my phone number is +2222222222",
+                "my phone number is <PHONE_NUMBER>",
+            ),
+            (
+                "Hi this is me with, +919140520809",
+                "Hi this is me with, <PHONE_NUMBER>",
+            ),
             ("my email is test@test.com", "my email is <EMAIL_ADDRESS>"),
             ("My email is 9144520109@gmail.com", "My email is <EMAIL_ADDRESS>"),
             ("well hello there from 10.8.9.1", "well hello there from <IP>"),

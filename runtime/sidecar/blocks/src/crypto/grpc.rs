@@ -41,22 +41,33 @@ impl CryptoService {
         let first = first(&mut requests).await?;
         let options = first.options.ok_or_else(no_options)?;
         if options.key_name.is_empty() {
-            return Err(errors::bad_request("missing property 'keyName' in the options message"));
+            return Err(errors::bad_request(
+                "missing property 'keyName' in the options message",
+            ));
         }
         if options.key_wrap_algorithm.is_empty() {
-            return Err(errors::bad_request("missing property 'keyWrapAlgorithm' in the options message"));
+            return Err(errors::bad_request(
+                "missing property 'keyWrapAlgorithm' in the options message",
+            ));
         }
         let provider = self.provider(&options.component_name).await?;
-        let mut encryption =
-            EncryptOptions::parse(&options.key_name, &options.key_wrap_algorithm, &options.data_encryption_cipher)
-                .map_err(|error| operation(&error))?;
+        let mut encryption = EncryptOptions::parse(
+            &options.key_name,
+            &options.key_wrap_algorithm,
+            &options.data_encryption_cipher,
+        )
+        .map_err(|error| operation(&error))?;
         encryption.omit_key_name = options.omit_decryption_key_name;
         encryption.decryption_key_name = non_empty(&options.decryption_key_name);
         let chunks = Chunks::new(first.payload, requests, |request: EncryptRequest| {
             (request.options.is_some(), request.payload)
         });
-        let output = scheme::encrypt(&provider, chunks, encryption).await.map_err(|error| operation(&error))?;
-        Ok(numbered(output, |payload| EncryptResponse { payload: Some(payload) }))
+        let output = scheme::encrypt(&provider, chunks, encryption)
+            .await
+            .map_err(|error| operation(&error))?;
+        Ok(numbered(output, |payload| EncryptResponse {
+            payload: Some(payload),
+        }))
     }
 
     /// `DecryptAlpha1`: `requests` is the client's stream.
@@ -73,8 +84,12 @@ impl CryptoService {
         let chunks = Chunks::new(first.payload, requests, |request: DecryptRequest| {
             (request.options.is_some(), request.payload)
         });
-        let output = scheme::decrypt(&provider, chunks, &options.key_name).await.map_err(|error| operation(&error))?;
-        Ok(numbered(output, |payload| DecryptResponse { payload: Some(payload) }))
+        let output = scheme::decrypt(&provider, chunks, &options.key_name)
+            .await
+            .map_err(|error| operation(&error))?;
+        Ok(numbered(output, |payload| DecryptResponse {
+            payload: Some(payload),
+        }))
     }
 }
 
@@ -88,11 +103,14 @@ where
 {
     match tokio::time::timeout(FIRST_MESSAGE, requests.next()).await {
         Ok(Some(Ok(message))) => Ok(message),
-        Ok(Some(Err(status))) => {
-            Err(errors::crypto_operation(format!("error receiving the first message: {}", status.message())))
-        }
+        Ok(Some(Err(status))) => Err(errors::crypto_operation(format!(
+            "error receiving the first message: {}",
+            status.message()
+        ))),
         Ok(None) => Err(errors::crypto_operation("error receiving the first message: EOF")),
-        Err(_) => Err(errors::bad_request("error waiting for first message: context deadline exceeded")),
+        Err(_) => Err(errors::bad_request(
+            "error waiting for first message: context deadline exceeded",
+        )),
     }
 }
 
@@ -104,7 +122,10 @@ fn numbered<M: Send + 'static>(
     output
         .enumerate()
         .map(move |(position, chunk)| match chunk {
-            Ok(data) => Ok(message(StreamPayload { data, seq: position as u64 })),
+            Ok(data) => Ok(message(StreamPayload {
+                data,
+                seq: position as u64,
+            })),
             Err(error) => Err(operation(&error).to_status()),
         })
         .scan(false, |failed, item| {
@@ -125,7 +146,12 @@ struct Chunks<S, F> {
 
 impl<S, F> Chunks<S, F> {
     fn new(first: Option<StreamPayload>, requests: S, take: F) -> Self {
-        Self { first, requests, take, expected: 0 }
+        Self {
+            first,
+            requests,
+            take,
+            expected: 0,
+        }
     }
 
     fn check(&mut self, payload: StreamPayload) -> Result<Bytes, Error> {

@@ -25,15 +25,23 @@ impl Guarded {
         Self { loaded, around }
     }
 
-    async fn run<T, F>(&self, operation: &str, call: impl Fn(Arc<Loaded<SharedCryptoProvider>>) -> F) -> Result<T, Error>
+    async fn run<T, F>(
+        &self,
+        operation: &str,
+        call: impl Fn(Arc<Loaded<SharedCryptoProvider>>) -> F,
+    ) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
         let name = &self.loaded.name;
         let began = self.around.clock();
-        let done =
-            self.around.outbound(name, ComponentKind::Crypto).run(|_| call(Arc::clone(&self.loaded))).await;
-        self.around.count(ComponentCall::Crypto, name, operation, done.is_ok(), began);
+        let done = self
+            .around
+            .outbound(name, ComponentKind::Crypto)
+            .run(|_| call(Arc::clone(&self.loaded)))
+            .await;
+        self.around
+            .count(ComponentCall::Crypto, name, operation, done.is_ok(), began);
         done.map_err(|error| match error {
             RunError::Op(error) => error,
             RunError::Timeout => Error::new(ErrorKind::Timeout, error.to_string()),
@@ -52,7 +60,10 @@ impl CryptoProvider for Guarded {
     }
 
     async fn public_key(&self, key: &str, format: KeyFormat) -> Result<Bytes, Error> {
-        self.run("get", |loaded| async move { loaded.instance.public_key(key, format).await }).await
+        self.run("get", |loaded| async move {
+            loaded.instance.public_key(key, format).await
+        })
+        .await
     }
 
     async fn encrypt(&self, plaintext: Bytes, params: CipherParams) -> Result<Sealed, Error> {
@@ -95,7 +106,13 @@ impl CryptoProvider for Guarded {
         .await
     }
 
-    async fn verify(&self, digest: Bytes, signature: Bytes, algorithm: &str, key: &str) -> Result<bool, Error> {
+    async fn verify(
+        &self,
+        digest: Bytes,
+        signature: Bytes,
+        algorithm: &str,
+        key: &str,
+    ) -> Result<bool, Error> {
         self.run(CRYPTO_OP, |loaded| {
             let (digest, signature) = (digest.clone(), signature.clone());
             async move { loaded.instance.verify(digest, signature, algorithm, key).await }

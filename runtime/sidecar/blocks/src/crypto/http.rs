@@ -27,11 +27,22 @@ impl CryptoService {
     #[must_use]
     pub fn endpoints(self: &Arc<Self>) -> Vec<Endpoint> {
         const PUT: &[Method] = &[Method::PUT];
-        const GROUP: Group = Group { name: "crypto", version: "v1alpha1" };
+        const GROUP: Group = Group {
+            name: "crypto",
+            version: "v1alpha1",
+        };
         let endpoint = |route, name, handler| Endpoint::new(PUT, "v1.0-alpha1", route, GROUP, name, handler);
         let mut endpoints = vec![
-            endpoint("crypto/{name}/encrypt", "Encrypt", handler(self, Self::http_encrypt)),
-            endpoint("crypto/{name}/decrypt", "Decrypt", handler(self, Self::http_decrypt)),
+            endpoint(
+                "crypto/{name}/encrypt",
+                "Encrypt",
+                handler(self, Self::http_encrypt),
+            ),
+            endpoint(
+                "crypto/{name}/decrypt",
+                "Decrypt",
+                handler(self, Self::http_decrypt),
+            ),
         ];
         endpoints.extend(self.subtle_endpoints());
         endpoints
@@ -46,19 +57,22 @@ impl CryptoService {
         let key_name = required("dapr-key-name")?;
         let algorithm = required("dapr-key-wrap-algorithm")?;
         let cipher = request.header("dapr-data-encryption-cipher");
-        let mut options = EncryptOptions::parse(key_name, algorithm, cipher).map_err(|error| operation(&error))?;
+        let mut options =
+            EncryptOptions::parse(key_name, algorithm, cipher).map_err(|error| operation(&error))?;
         options.omit_key_name = is_truthy(request.header("dapr-omit-decryption-key-name"));
         options.decryption_key_name = non_empty(request.header("dapr-decryption-key-name"));
-        let output =
-            scheme::encrypt(&provider, BodyDataStream::new(request.body), options).await.map_err(|error| operation(&error))?;
+        let output = scheme::encrypt(&provider, BodyDataStream::new(request.body), options)
+            .await
+            .map_err(|error| operation(&error))?;
         answer(output).await
     }
 
     async fn http_decrypt(self: Arc<Self>, request: ApiRequest) -> Result<Response<Body>, ApiError> {
         let provider = self.provider(request.param("name")).await?;
         let key_name = request.header("dapr-key-name").to_owned();
-        let output =
-            scheme::decrypt(&provider, BodyDataStream::new(request.body), &key_name).await.map_err(|error| operation(&error))?;
+        let output = scheme::decrypt(&provider, BodyDataStream::new(request.body), &key_name)
+            .await
+            .map_err(|error| operation(&error))?;
         answer(output).await
     }
 }
@@ -85,10 +99,16 @@ async fn answer(mut output: scheme::Output) -> Result<Response<Body>, ApiError> 
     let body = if ended {
         Body::whole(begun)
     } else {
-        Body::boxed(Streamed { begun: Some(Bytes::from(begun)), rest: Mutex::new(output) })
+        Body::boxed(Streamed {
+            begun: Some(Bytes::from(begun)),
+            rest: Mutex::new(output),
+        })
     };
     let mut response = Response::new(body);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/octet-stream"),
+    );
     Ok(response)
 }
 
@@ -102,11 +122,17 @@ impl http_body::Body for Streamed {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if let Some(begun) = self.begun.take() {
             return Poll::Ready(Some(Ok(Frame::data(begun))));
         }
-        let Ok(rest) = self.rest.get_mut() else { return Poll::Ready(None) };
-        rest.poll_next_unpin(cx).map(|chunk| chunk.map(|chunk| chunk.map(Frame::data).map_err(Into::into)))
+        let Ok(rest) = self.rest.get_mut() else {
+            return Poll::Ready(None);
+        };
+        rest.poll_next_unpin(cx)
+            .map(|chunk| chunk.map(|chunk| chunk.map(Frame::data).map_err(Into::into)))
     }
 }

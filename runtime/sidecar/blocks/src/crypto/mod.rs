@@ -51,7 +51,10 @@ impl CryptoService {
     pub fn new(options: CryptoServiceOptions) -> Self {
         Self {
             providers: options.providers,
-            around: Surroundings { resilience: options.resilience, metrics: options.metrics },
+            around: Surroundings {
+                resilience: options.resilience,
+                metrics: options.metrics,
+            },
         }
     }
 
@@ -64,7 +67,11 @@ impl CryptoService {
             return Err(errors::bad_request("missing component name"));
         }
         let loaded = self.providers.get(name).await.map_err(|error| {
-            missing(error, errors::crypto_providers_not_configured(), errors::crypto_provider_not_found(name))
+            missing(
+                error,
+                errors::crypto_providers_not_configured(),
+                errors::crypto_provider_not_found(name),
+            )
         })?;
         Ok(Guarded::new(loaded, self.around.clone()))
     }

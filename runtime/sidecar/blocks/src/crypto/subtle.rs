@@ -13,10 +13,10 @@ use outrigger_crypto::{CipherParams, CryptoProvider as _, KeyFormat};
 use outrigger_sidecar_api::{ApiError, ApiRequest, Body, Endpoint, Group, errors, handler};
 use outrigger_wire::{
     dapr::proto::runtime::v1::{
-        SubtleDecryptRequest, SubtleDecryptResponse, SubtleEncryptRequest, SubtleEncryptResponse, SubtleGetKeyRequest,
-        SubtleGetKeyResponse, SubtleSignRequest, SubtleSignResponse, SubtleUnwrapKeyRequest, SubtleUnwrapKeyResponse,
-        SubtleVerifyRequest, SubtleVerifyResponse, SubtleWrapKeyRequest, SubtleWrapKeyResponse,
-        subtle_get_key_request,
+        SubtleDecryptRequest, SubtleDecryptResponse, SubtleEncryptRequest, SubtleEncryptResponse,
+        SubtleGetKeyRequest, SubtleGetKeyResponse, SubtleSignRequest, SubtleSignResponse,
+        SubtleUnwrapKeyRequest, SubtleUnwrapKeyResponse, SubtleVerifyRequest, SubtleVerifyResponse,
+        SubtleWrapKeyRequest, SubtleWrapKeyResponse, subtle_get_key_request,
     },
     json::Render,
 };
@@ -41,16 +41,47 @@ macro_rules! http_handlers {
 impl CryptoService {
     pub(super) fn subtle_endpoints(self: &Arc<Self>) -> Vec<Endpoint> {
         const POST: &[Method] = &[Method::POST];
-        const GROUP: Group = Group { name: "subtlecrypto", version: "v1alpha1" };
+        const GROUP: Group = Group {
+            name: "subtlecrypto",
+            version: "v1alpha1",
+        };
         let endpoint = |route, name, handler| Endpoint::new(POST, "v1.0-alpha1", route, GROUP, name, handler);
         vec![
-            endpoint("subtlecrypto/{name}/getkey", "SubtleGetKey", handler(self, Self::http_get_key)),
-            endpoint("subtlecrypto/{name}/encrypt", "SubtleEncrypt", handler(self, Self::http_subtle_encrypt)),
-            endpoint("subtlecrypto/{name}/decrypt", "SubtleDecrypt", handler(self, Self::http_subtle_decrypt)),
-            endpoint("subtlecrypto/{name}/wrapkey", "SubtleWrapKey", handler(self, Self::http_wrap_key)),
-            endpoint("subtlecrypto/{name}/unwrapkey", "SubtleUnwrapKey", handler(self, Self::http_unwrap_key)),
-            endpoint("subtlecrypto/{name}/sign", "SubtleSign", handler(self, Self::http_sign)),
-            endpoint("subtlecrypto/{name}/verify", "SubtleVerify", handler(self, Self::http_verify)),
+            endpoint(
+                "subtlecrypto/{name}/getkey",
+                "SubtleGetKey",
+                handler(self, Self::http_get_key),
+            ),
+            endpoint(
+                "subtlecrypto/{name}/encrypt",
+                "SubtleEncrypt",
+                handler(self, Self::http_subtle_encrypt),
+            ),
+            endpoint(
+                "subtlecrypto/{name}/decrypt",
+                "SubtleDecrypt",
+                handler(self, Self::http_subtle_decrypt),
+            ),
+            endpoint(
+                "subtlecrypto/{name}/wrapkey",
+                "SubtleWrapKey",
+                handler(self, Self::http_wrap_key),
+            ),
+            endpoint(
+                "subtlecrypto/{name}/unwrapkey",
+                "SubtleUnwrapKey",
+                handler(self, Self::http_unwrap_key),
+            ),
+            endpoint(
+                "subtlecrypto/{name}/sign",
+                "SubtleSign",
+                handler(self, Self::http_sign),
+            ),
+            endpoint(
+                "subtlecrypto/{name}/verify",
+                "SubtleVerify",
+                handler(self, Self::http_verify),
+            ),
         ]
     }
 
@@ -68,7 +99,10 @@ impl CryptoService {
     ///
     /// # Errors
     /// Rows of the crypto table.
-    pub async fn grpc_subtle_get_key(&self, request: SubtleGetKeyRequest) -> Result<SubtleGetKeyResponse, ApiError> {
+    pub async fn grpc_subtle_get_key(
+        &self,
+        request: SubtleGetKeyRequest,
+    ) -> Result<SubtleGetKeyResponse, ApiError> {
         let provider = self.provider(&request.component_name).await?;
         let format = match subtle_get_key_request::KeyFormat::try_from(request.format) {
             Ok(subtle_get_key_request::KeyFormat::Pem) => KeyFormat::Pem,
@@ -81,14 +115,20 @@ impl CryptoService {
             .map_err(|error| errors::crypto_get_key(&request.name, error.chain()))?;
         let public_key = String::from_utf8(key.into())
             .map_err(|_| errors::crypto_get_key(&request.name, "the key is not text"))?;
-        Ok(SubtleGetKeyResponse { name: key_id(&public_key).unwrap_or(request.name), public_key })
+        Ok(SubtleGetKeyResponse {
+            name: key_id(&public_key).unwrap_or(request.name),
+            public_key,
+        })
     }
 
     /// `SubtleEncryptAlpha1`.
     ///
     /// # Errors
     /// Rows of the crypto table.
-    pub async fn grpc_subtle_encrypt(&self, request: SubtleEncryptRequest) -> Result<SubtleEncryptResponse, ApiError> {
+    pub async fn grpc_subtle_encrypt(
+        &self,
+        request: SubtleEncryptRequest,
+    ) -> Result<SubtleEncryptResponse, ApiError> {
         let provider = self.provider(&request.component_name).await?;
         let params = CipherParams {
             algorithm: request.algorithm,
@@ -97,16 +137,24 @@ impl CryptoService {
             tag: Bytes::new(),
             associated_data: request.associated_data,
         };
-        let sealed =
-            provider.encrypt(request.plaintext, params).await.map_err(|error| failed("failed to encrypt", &error))?;
-        Ok(SubtleEncryptResponse { ciphertext: sealed.data, tag: sealed.tag })
+        let sealed = provider
+            .encrypt(request.plaintext, params)
+            .await
+            .map_err(|error| failed("failed to encrypt", &error))?;
+        Ok(SubtleEncryptResponse {
+            ciphertext: sealed.data,
+            tag: sealed.tag,
+        })
     }
 
     /// `SubtleDecryptAlpha1`.
     ///
     /// # Errors
     /// Rows of the crypto table.
-    pub async fn grpc_subtle_decrypt(&self, request: SubtleDecryptRequest) -> Result<SubtleDecryptResponse, ApiError> {
+    pub async fn grpc_subtle_decrypt(
+        &self,
+        request: SubtleDecryptRequest,
+    ) -> Result<SubtleDecryptResponse, ApiError> {
         let provider = self.provider(&request.component_name).await?;
         let params = CipherParams {
             algorithm: request.algorithm,
@@ -115,8 +163,10 @@ impl CryptoService {
             tag: request.tag,
             associated_data: request.associated_data,
         };
-        let plaintext =
-            provider.decrypt(request.ciphertext, params).await.map_err(|error| failed("failed to decrypt", &error))?;
+        let plaintext = provider
+            .decrypt(request.ciphertext, params)
+            .await
+            .map_err(|error| failed("failed to decrypt", &error))?;
         Ok(SubtleDecryptResponse { plaintext })
     }
 
@@ -124,7 +174,10 @@ impl CryptoService {
     ///
     /// # Errors
     /// Rows of the crypto table.
-    pub async fn grpc_subtle_wrap_key(&self, request: SubtleWrapKeyRequest) -> Result<SubtleWrapKeyResponse, ApiError> {
+    pub async fn grpc_subtle_wrap_key(
+        &self,
+        request: SubtleWrapKeyRequest,
+    ) -> Result<SubtleWrapKeyResponse, ApiError> {
         let provider = self.provider(&request.component_name).await?;
         let plaintext = symmetric(&request.plaintext_key)
             .map_err(|cause| errors::crypto_operation(format!("failed to parse plaintext key: {cause}")))?;
@@ -135,9 +188,14 @@ impl CryptoService {
             tag: Bytes::new(),
             associated_data: request.associated_data,
         };
-        let sealed =
-            provider.wrap_key(plaintext, params).await.map_err(|error| failed("failed to wrap key", &error))?;
-        Ok(SubtleWrapKeyResponse { wrapped_key: sealed.data, tag: sealed.tag })
+        let sealed = provider
+            .wrap_key(plaintext, params)
+            .await
+            .map_err(|error| failed("failed to wrap key", &error))?;
+        Ok(SubtleWrapKeyResponse {
+            wrapped_key: sealed.data,
+            tag: sealed.tag,
+        })
     }
 
     /// `SubtleUnwrapKeyAlpha1`.
@@ -180,10 +238,18 @@ impl CryptoService {
     ///
     /// # Errors
     /// Rows of the crypto table.
-    pub async fn grpc_subtle_verify(&self, request: SubtleVerifyRequest) -> Result<SubtleVerifyResponse, ApiError> {
+    pub async fn grpc_subtle_verify(
+        &self,
+        request: SubtleVerifyRequest,
+    ) -> Result<SubtleVerifyResponse, ApiError> {
         let provider = self.provider(&request.component_name).await?;
         let valid = provider
-            .verify(request.digest, request.signature, &request.algorithm, &request.key_name)
+            .verify(
+                request.digest,
+                request.signature,
+                &request.algorithm,
+                &request.key_name,
+            )
             .await
             .map_err(|error| failed("failed to verify signature", &error))?;
         Ok(SubtleVerifyResponse { valid })
