@@ -44,7 +44,7 @@ impl http_body::Body for PeerBody {
             Self::Framed(framed) => framed
                 .poll_data(cx)
                 .map(|data| data.map(|data| data.map(Frame::data))),
-            Self::Raw(body) => Pin::new(body).poll_frame(cx),
+            Self::Raw(body) => poll_filled(body, cx),
         }
     }
 
@@ -58,6 +58,40 @@ impl http_body::Body for PeerBody {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::default()
+    }
+}
+
+/// The next frame that is not empty data. gRPC ends streams with empty DATA frames; passed on they would no longer be
+/// the last ones, and peers (h2 among them) hang up after a hundred such frames.
+fn poll_filled(body: &mut Body, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    loop {
+        match Pin::new(&mut *body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) if frame.data_ref().is_some_and(Bytes::is_empty) => {}
+            other => return other,
+        }
+    }
+}
+
+/// A body without empty DATA frames.
+pub(crate) struct Filled(pub(crate) Body);
+
+impl http_body::Body for Filled {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        poll_filled(&mut self.0, cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
     }
 }
 
@@ -211,6 +245,67 @@ pub(crate) fn is_short(error: &(dyn std::error::Error + 'static)) -> bool {
         cause = error.source();
     }
     false
+}
+
+/// A body whose promised length may turn out too long: what came is all there is.
+pub(crate) struct Forgiving {
+    first: Option<Result<Frame<Bytes>, BoxError>>,
+    body: Body,
+}
+
+impl Forgiving {
+    pub(crate) fn new(body: Body) -> Self {
+        Self { first: None, body }
+    }
+
+    /// Takes what is here already: a body that is complete has a length to go on with.
+    pub(crate) async fn settle(mut body: Body) -> Body {
+        if body.is_end_stream() || body.as_whole().is_some() {
+            return body;
+        }
+        match std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx))).await {
+            Poll::Ready(None) => Body::Empty,
+            Poll::Ready(Some(Ok(frame))) => {
+                if body.is_end_stream()
+                    && let Some(data) = frame.data_ref()
+                {
+                    return Body::whole(data.clone());
+                }
+                Body::boxed(Self {
+                    first: Some(Ok(frame)),
+                    body,
+                })
+            }
+            Poll::Ready(Some(Err(error))) if is_short(&*error) => Body::Empty,
+            Poll::Ready(Some(Err(error))) => Body::boxed(Self {
+                first: Some(Err(error)),
+                body,
+            }),
+            Poll::Pending => Body::boxed(Self::new(body)),
+        }
+    }
+}
+
+impl http_body::Body for Forgiving {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(first));
+        }
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(Some(Err(error))) if is_short(&*error) => Poll::Ready(None),
+            other => other,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none() && self.body.is_end_stream()
+    }
 }
 
 /// A framed answer, its trailers included: the body of a `CallLocalStream` response.

@@ -201,6 +201,8 @@ impl InvocationService {
             let mut request = http_request(invocation)?;
             self.stamp(request.headers_mut());
             http_reply(call_http_app(&app, request).await?)
+                .settled(invocation.events)
+                .await
         } else {
             let (pairs, from_http) = match &invocation.head.headers {
                 Headers::Http(headers) => (pairs_from_http(headers), true),

@@ -316,7 +316,9 @@ impl InvocationService {
             }
             response
         };
-        Ok(crate::delivery::http_reply(response))
+        Ok(crate::delivery::http_reply(response)
+            .settled(invocation.events)
+            .await)
     }
 }
 

@@ -27,7 +27,7 @@ use parking_lot::Mutex;
 use tonic::{Code, Status};
 
 use crate::{
-    body::PeerBody,
+    body::{Filled, PeerBody},
     envelope::put_message,
     framing::{Messages, code_of, status_of, status_of_http, status_response},
     internal::PeerIdentity,
@@ -160,7 +160,7 @@ impl InvocationService {
             Err(Status::internal("no destination"))
         };
         Ok(match outcome {
-            Ok(response) => observe(response, observed, span),
+            Ok(response) => observe(response.map(|body| Body::boxed(Filled(body))), observed, span),
             Err(status) => {
                 if let Some(observed) = observed {
                     observed.end(status.code());

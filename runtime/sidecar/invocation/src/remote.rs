@@ -9,7 +9,7 @@ use outrigger_sidecar_resilience::Code as PolicyCode;
 use tonic::Code;
 
 use crate::{
-    body::{Framed, Payloads, PeerBody},
+    body::{Forgiving, Framed, Payloads, PeerBody},
     envelope::{self, Added, Headers, ReplyHead, Response, StreamMessage},
     framing::{self, Messages, status_of, status_of_http},
     metadata::Pairs,
@@ -29,6 +29,16 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
+    /// An answer straight from an app, fit for the caller: its length is what comes, not what was promised.
+    pub(crate) async fn settled(self, events: bool) -> Self {
+        let body = if events {
+            Body::boxed(Forgiving::new(self.body))
+        } else {
+            Forgiving::settle(self.body).await
+        };
+        Self { body, ..self }
+    }
+
     /// The code that policies match.
     pub(crate) fn policy_code(&self) -> PolicyCode {
         match u16::try_from(self.head.code) {

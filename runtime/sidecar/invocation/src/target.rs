@@ -316,7 +316,7 @@ mod tests {
     fn targets_come_from_path_header_or_basic_authentication() {
         assert_eq!(found("/v1.0/invoke/app/method/foo"), pair("app", "foo"));
         assert_eq!(found("/v1.0////invoke/app/method/foo"), pair("app", "foo"));
-        assert_eq!(found("/v1.0//invoke//app/method//foo"), pair("app", "foo"));
+        assert_eq!(found("/v1.0//invoke//app/method//foo"), pair("app", "/foo"));
         assert_eq!(found("/v1.0/invoke/app/method/"), pair("app", ""));
         assert_eq!(found("/v1.0/invoke/app"), None);
         assert_eq!(found("/v1.0/invoke/app/method"), None);
