@@ -3,15 +3,19 @@
 use std::{collections::HashMap, fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
+use futures::{StreamExt as _, future, stream};
 use outrigger_bindings::{Binding, Reading};
 use outrigger_sidecar_api::{Components, Loaded};
 use outrigger_sidecar_app_channel::AppChannel;
 use outrigger_sidecar_resilience::ResilienceProvider;
 use outrigger_telemetry::{Metrics, Tracer};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 
 use super::{AppState, BindingsService, Direction, delivery::Delivery, discovery};
 use crate::call::Surroundings;
+
+/// Bindings that begin to read at once: an app that does not answer must not hold up all others one by one.
+const AT_ONCE: usize = 8;
 
 /// There is no app to read for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -63,7 +67,7 @@ struct Activity {
     stopped_forever: bool,
     active: HashMap<String, Box<dyn Reading>>,
     /// What a gRPC app lists, asked once per start.
-    listed: Option<Vec<String>>,
+    listed: Arc<OnceCell<Vec<String>>>,
 }
 
 /// Starts and stops input bindings as the app comes and goes. All changes take turns.
@@ -112,14 +116,21 @@ impl InputBindings {
             return Ok(());
         }
         activity.reading = true;
-        activity.listed = None;
+        activity.listed = Arc::default();
         if self.inner.app.is_none() {
             return Err(NoApp);
         }
         close(activity.active.drain().map(|(_, reading)| reading)).await;
-        for loaded in self.bindings.all() {
-            self.begin(&mut activity, &loaded).await;
-        }
+        let listed = Arc::clone(&activity.listed);
+        activity.active = stream::iter(self.bindings.all())
+            .map(|loaded| {
+                let listed = Arc::clone(&listed);
+                async move { self.begin(&listed, &loaded).await }
+            })
+            .buffer_unordered(AT_ONCE)
+            .filter_map(future::ready)
+            .collect()
+            .await;
         Ok(())
     }
 
@@ -140,7 +151,8 @@ impl InputBindings {
             return;
         }
         if let Some(loaded) = self.bindings.ready(name) {
-            self.begin(&mut activity, &loaded).await;
+            let listed = Arc::clone(&activity.listed);
+            activity.active.extend(self.begin(&listed, &loaded).await);
         }
     }
 
@@ -157,32 +169,35 @@ impl InputBindings {
         names
     }
 
-    async fn begin(&self, activity: &mut Activity, loaded: &Loaded<Binding>) {
-        let Some(input) = &loaded.instance.input else {
-            return;
-        };
+    /// Begins to read if the app wants that.
+    async fn begin(
+        &self,
+        listed: &OnceCell<Vec<String>>,
+        loaded: &Loaded<Binding>,
+    ) -> Option<(String, Box<dyn Reading>)> {
+        let input = loaded.instance.input.as_ref()?;
         let direction = Direction::from_properties(&loaded.properties);
         if !direction.input {
-            return;
+            return None;
         }
         let name = loaded.name.as_str();
         let route = loaded.properties.non_empty("route").unwrap_or(name).to_owned();
         if !direction.explicit_input {
-            match self.wanted(activity, name, &route).await {
+            match self.wanted(listed, name, &route).await {
                 Ok(true) => {}
                 Ok(false) => {
                     tracing::info!(
                         target: "dapr.runtime.processor.binding",
                         "app has not subscribed to binding {name}."
                     );
-                    return;
+                    return None;
                 }
                 Err(error) => {
                     tracing::error!(
                         target: "dapr.runtime.processor.binding",
                         "error reading from input binding {name}: {error}"
                     );
-                    return;
+                    return None;
                 }
             }
         }
@@ -192,32 +207,29 @@ impl InputBindings {
             route,
         };
         match input.read(Arc::new(delivery)).await {
-            Ok(reading) => {
-                activity.active.insert(name.to_owned(), reading);
-            }
+            Ok(reading) => Some((name.to_owned(), reading)),
             Err(error) => {
                 tracing::error!(
                     target: "dapr.runtime.processor.binding",
                     "error reading from input binding {name}: {}", error.chain()
                 );
+                None
             }
         }
     }
 
-    async fn wanted(&self, activity: &mut Activity, name: &str, route: &str) -> Result<bool, String> {
+    async fn wanted(&self, listed: &OnceCell<Vec<String>>, name: &str, route: &str) -> Result<bool, String> {
         let Some(app) = &self.inner.app else {
             return Ok(false);
         };
         let Some(grpc) = app.grpc() else {
             return discovery::http_app_takes(app, route).await;
         };
-        if activity.listed.is_none() {
-            activity.listed = discovery::grpc_app_lists(&grpc).await;
-        }
-        Ok(activity
-            .listed
-            .as_ref()
-            .is_some_and(|listed| listed.iter().any(|listed| listed == name)))
+        // An app that could not answer is asked again for the next binding.
+        let listed = listed
+            .get_or_try_init(|| async { discovery::grpc_app_lists(&grpc).await.ok_or(()) })
+            .await;
+        Ok(listed.is_ok_and(|listed| listed.iter().any(|listed| listed == name)))
     }
 }
 

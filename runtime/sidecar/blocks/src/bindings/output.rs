@@ -352,6 +352,9 @@ fn with_metadata(mut answered: Response<Body>, response: Option<&InvokeResponse>
     answered
 }
 
+/// Metadata that concerns this call alone; the token is nobody's business behind us.
+const NOT_FORWARDED: [&str; 2] = ["dapr-api-token", "te"];
+
 /// The metadata of a gRPC call goes on to the component where the request does not name it itself; trace context
 /// replaces the request's.
 fn forward(incoming: &MetadataMap, metadata: &mut Metadata) -> Result<(), ApiError> {
@@ -376,6 +379,9 @@ fn forward(incoming: &MetadataMap, metadata: &mut Metadata) -> Result<(), ApiErr
                 Err(_) => continue,
             },
         };
+        if NOT_FORWARDED.contains(&key) {
+            continue;
+        }
         let name = if key.starts_with("grpc-") {
             format!("dapr-{key}")
         } else {

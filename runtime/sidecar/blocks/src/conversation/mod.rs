@@ -6,7 +6,12 @@ mod http;
 mod proto;
 mod scrub;
 
-use std::{borrow::Cow, fmt, sync::Arc, time::Instant};
+use std::{
+    borrow::Cow,
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
 
 use arc_swap::ArcSwap;
 use outrigger_conversation::{Request, Response, SharedConversation};
@@ -44,7 +49,8 @@ impl fmt::Debug for ConversationServiceOptions {
 pub struct ConversationService {
     models: Arc<Components<SharedConversation>>,
     around: Surroundings,
-    scrubber: Arc<Scrubber>,
+    /// Compiled when it is needed first: most sidecars never do.
+    scrubber: OnceLock<Arc<Scrubber>>,
 }
 
 impl ConversationService {
@@ -57,7 +63,7 @@ impl ConversationService {
                 resilience: options.resilience,
                 metrics: options.metrics,
             },
-            scrubber: Arc::new(Scrubber::default()),
+            scrubber: OnceLock::new(),
         }
     }
 
@@ -93,13 +99,13 @@ impl ConversationService {
         if !wanted {
             return Ok(text);
         }
+        let scrubber = Arc::clone(self.scrubber.get_or_init(Arc::default));
         if text.len() <= SCRUB_INLINE {
-            return Ok(match self.scrubber.scrub(&text) {
+            return Ok(match scrubber.scrub(&text) {
                 Cow::Borrowed(_) => text,
                 Cow::Owned(scrubbed) => scrubbed,
             });
         }
-        let scrubber = Arc::clone(&self.scrubber);
         tokio::task::spawn_blocking(move || scrubber.scrub(&text).into_owned())
             .await
             .map_err(|error| errors::conversation_invoke(name, error))
