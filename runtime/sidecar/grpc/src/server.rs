@@ -1,0 +1,247 @@
+//! The server: from a request to its answer.
+
+use std::{fmt, sync::Arc, time::Instant};
+
+use http::{Request, Response, header};
+use outrigger_component::SecretString;
+use outrigger_resources::api_rules::GrpcApiRules;
+use outrigger_sidecar_api::Body as RawBody;
+use outrigger_sidecar_blocks::{
+    BindingsService, ConfigurationService, ConversationService, CryptoService, LockService, SecretsService,
+};
+use outrigger_sidecar_invocation::{InvocationService, status_from_http};
+use outrigger_sidecar_pubsub::PubsubService;
+use outrigger_sidecar_state::StateService;
+use outrigger_telemetry::{Metrics, Tracer};
+use outrigger_types::AppId;
+use outrigger_wire::dapr::proto::runtime::v1::dapr_server::DaprServer;
+use tokio::sync::Semaphore;
+use tonic::{Status, body::Body};
+use tower_service::Service as _;
+
+use crate::{
+    ActorsApi, ControlApi, JobsApi, TaskHub, WorkflowsApi, answer,
+    api::Api,
+    call::{Answer, Call, Count, deadline_exceeded, timeout},
+    meter::{Metered, Received},
+    methods::Route,
+    reflection::Reflection,
+    token,
+    trace_layer::Traced,
+};
+
+/// Calls under way in one server before further ones are answered RESOURCE_EXHAUSTED, open streams included. Far
+/// above what the app behind a sidecar can take, low enough that a flood cannot exhaust memory.
+pub const MAX_IN_FLIGHT: usize = 16_384;
+
+/// What the server serves and how.
+#[derive(Clone)]
+pub struct GrpcOptions {
+    /// The sidecar's app.
+    pub app_id: AppId,
+    /// State.
+    pub state: Arc<StateService>,
+    /// Pub/sub.
+    pub pubsub: Arc<PubsubService>,
+    /// Secrets.
+    pub secrets: Arc<SecretsService>,
+    /// Configuration.
+    pub configuration: Arc<ConfigurationService>,
+    /// Locks.
+    pub lock: Arc<LockService>,
+    /// Cryptography.
+    pub crypto: Arc<CryptoService>,
+    /// Output bindings.
+    pub bindings: Arc<BindingsService>,
+    /// Conversation.
+    pub conversation: Arc<ConversationService>,
+    /// `InvokeService` and the proxy for all services that are not the sidecar's.
+    pub invocation: Arc<InvocationService>,
+    /// Metadata and shutdown.
+    pub control: Arc<dyn ControlApi>,
+    /// Actors.
+    pub actors: Arc<dyn ActorsApi>,
+    /// Workflow management.
+    pub workflows: Arc<dyn WorkflowsApi>,
+    /// Jobs.
+    pub jobs: Arc<dyn JobsApi>,
+    /// The durable task protocol.
+    pub task_hub: TaskHub,
+    /// `DAPR_API_TOKEN`.
+    pub api_token: Option<SecretString>,
+    /// `spec.api`; see [`crate::api_rules`].
+    pub api_rules: GrpcApiRules,
+    /// Whether calls are logged (`--enable-api-logging`, `spec.logging.apiLogging.enabled`).
+    pub api_log: bool,
+    /// Where calls are counted.
+    pub metrics: Metrics,
+    /// Traces calls; `None` when `spec.tracing.samplingRate` is 0 or absent.
+    pub tracer: Option<Tracer>,
+    /// `--max-body-size` in bytes, for single messages in both directions; `u64::MAX` for no bound.
+    pub max_body_size: u64,
+    /// `--read-buffer-size` in bytes; a call's metadata may be 1024 times as long, as upstream has it.
+    pub read_buffer_size: usize,
+}
+
+impl fmt::Debug for GrpcOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GrpcOptions")
+            .field("app_id", &self.app_id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The public gRPC API of a sidecar. Cheap to clone.
+#[derive(Clone)]
+pub struct GrpcServer(Arc<Inner>);
+
+struct Inner {
+    app_id: AppId,
+    dapr: DaprServer<Api>,
+    task_hub: TaskHub,
+    reflection: Reflection,
+    invocation: Arc<InvocationService>,
+    api_token: Option<SecretString>,
+    api_rules: GrpcApiRules,
+    api_log: bool,
+    metrics: Metrics,
+    tracer: Option<Tracer>,
+    max_message: u64,
+    read_buffer_size: usize,
+    in_flight: Arc<Semaphore>,
+}
+
+impl fmt::Debug for GrpcServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GrpcServer")
+            .field("app_id", &self.0.app_id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl GrpcServer {
+    /// A server of these services.
+    #[must_use]
+    pub fn new(options: GrpcOptions) -> Self {
+        Self(Arc::new(Inner {
+            app_id: options.app_id.clone(),
+            task_hub: options.task_hub.clone(),
+            reflection: Reflection::default(),
+            invocation: Arc::clone(&options.invocation),
+            api_token: options.api_token.clone(),
+            api_rules: options.api_rules.clone(),
+            api_log: options.api_log,
+            metrics: options.metrics.clone(),
+            tracer: options.tracer.clone(),
+            max_message: options.max_body_size,
+            read_buffer_size: options.read_buffer_size,
+            in_flight: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
+            // Messages are bounded by `Metered` and `Answer`, with grpc-go's answers.
+            dapr: DaprServer::new(Api::new(options))
+                .max_decoding_message_size(usize::MAX)
+                .max_encoding_message_size(usize::MAX),
+        }))
+    }
+
+    /// `--read-buffer-size`.
+    pub(crate) fn read_buffer_size(&self) -> usize {
+        self.0.read_buffer_size
+    }
+
+    /// Serves one call.
+    pub async fn call(&self, request: Request<RawBody>) -> Response<Body> {
+        let inner = &*self.0;
+        let Ok(permit) = Arc::clone(&inner.in_flight).try_acquire_owned() else {
+            return answer::status(Status::resource_exhausted("too many calls are under way"));
+        };
+        let (mut head, body) = request.into_parts();
+        if let Some(refusal) = answer::no_call(&head) {
+            return refusal;
+        }
+        let route = Route::of(head.uri.path());
+        // Upstream's order: lists, token, trace, metrics, log. What is refused early is not counted.
+        if let Err(status) = inner.admit(&mut head) {
+            return answer::status(status);
+        }
+        let traced = match &inner.tracer {
+            Some(tracer) => match Traced::begin(tracer, &inner.app_id, route, &mut head) {
+                Ok(traced) => traced,
+                Err(status) => return answer::status(status),
+            },
+            None => None,
+        };
+        let received = Arc::new(Received::default());
+        let call = inner.observe(route, &head, traced, &received);
+        let mut deadline = timeout(&head.headers).map(|timeout| Box::pin(tokio::time::sleep(timeout)));
+        let body = RawBody::boxed(Metered::new(body, inner.max_message, Arc::clone(&received)));
+        let serving = inner.serve(route, Request::from_parts(head, body));
+        let response = match &mut deadline {
+            None => serving.await,
+            Some(deadline) => tokio::select! {
+                biased;
+                response = serving => response,
+                () = deadline => answer::status(deadline_exceeded()),
+            },
+        };
+        Answer::around(response, call, inner.max_message, received, deadline, permit)
+    }
+}
+
+impl Inner {
+    fn admit(&self, head: &mut http::request::Parts) -> Result<(), Status> {
+        if !self.api_rules.is_empty() && !self.api_rules.allows(head.uri.path()) {
+            let refusal = "requested endpoint is not available";
+            return Err(
+                status_from_http(501, refusal.as_bytes()).unwrap_or_else(|| Status::unimplemented(refusal))
+            );
+        }
+        match &self.api_token {
+            Some(wanted) => token::check(wanted, &mut head.headers),
+            None => Ok(()),
+        }
+    }
+
+    /// What is to be done at the end of a call; nothing if nobody watches.
+    fn observe(
+        &self,
+        route: Route,
+        head: &http::request::Parts,
+        traced: Option<Traced>,
+        received: &Arc<Received>,
+    ) -> Option<Box<Call>> {
+        let count = if !self.metrics.is_enabled() {
+            Count::No
+        } else if route.is_unary() {
+            Count::Unary
+        } else if head.headers.contains_key("dapr-app-id") {
+            Count::Stream
+        } else {
+            Count::No
+        };
+        (traced.is_some() || count != Count::No || self.api_log).then(|| {
+            Box::new(Call {
+                method: head.uri.path().into(),
+                began: Instant::now(),
+                traced,
+                metrics: self.metrics.clone(),
+                count,
+                log: self.api_log,
+                user_agent: head.headers.get(header::USER_AGENT).cloned(),
+                received: Arc::clone(received),
+            })
+        })
+    }
+
+    async fn serve(&self, route: Route, request: Request<RawBody>) -> Response<Body> {
+        match route {
+            Route::Dapr(_) => match self.dapr.clone().call(request.map(Body::new)).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            },
+            Route::TaskHub(_) => self.task_hub.call(request.map(Body::new)).await,
+            Route::ReflectionV1 => self.reflection.v1(request.map(Body::new)).await,
+            Route::ReflectionV1Alpha => self.reflection.v1alpha(request.map(Body::new)).await,
+            Route::Proxy => self.invocation.proxy(request).await.map(Body::new),
+        }
+    }
+}
