@@ -7,6 +7,7 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use outrigger_component::Host;
 use outrigger_middleware::Pipeline;
@@ -19,10 +20,10 @@ use outrigger_resources::{
     references::ReferenceOptions,
     templates::Templates,
 };
-use outrigger_sidecar_api::Endpoint;
+use outrigger_sidecar_api::{ApiError, Endpoint};
 use outrigger_sidecar_app_channel::{AppChannel, AppChannelOptions, AppHealth};
 use outrigger_sidecar_blocks::{
-    BindingsService, BindingsServiceOptions, ConfigurationService, ConfigurationServiceOptions, ConversationService,
+    AppState, BindingsService, BindingsServiceOptions, ConfigurationService, ConfigurationServiceOptions, ConversationService,
     ConversationServiceOptions, CryptoService, CryptoServiceOptions, InputBindings, InputBindingsOptions, LockService,
     LockServiceOptions, SecretsService, SecretsServiceOptions,
 };
@@ -33,6 +34,7 @@ use outrigger_sidecar_resilience::ResilienceProvider;
 use outrigger_sidecar_state::{Outbox, StateService, StateServiceOptions};
 use outrigger_telemetry::{Metrics, Tracer};
 use outrigger_types::{Namespace, is_truthy};
+use outrigger_wire::dapr::proto::runtime::v1::SaveStateRequest;
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
@@ -99,7 +101,7 @@ pub(crate) struct Assembly {
     pub(crate) resolver: Option<SharedResolver>,
     pub(crate) http: HttpService,
     pub(crate) public_http: HttpService,
-    pub(crate) grpc: outrigger_sidecar_grpc::GrpcServer,
+    pub(crate) grpc: crate::grpc_stub::GrpcServer,
     pub(crate) bound: parking_lot::Mutex<Listeners>,
     pub(crate) addresses: Addresses,
     /// Asks for the orderly end.
@@ -143,7 +145,7 @@ impl Assembly {
             tracing::info!(target: "dapr.runtime", "Dapr trace sampler initialized: {sampler}");
         }
         let api_traced = tracer.sampler().is_some_and(|sampler| sampler.is_enabled());
-        let resources = load_resources(&options).await;
+        let resources = load_resources(&options);
 
         let (listeners, addresses, internal_port) = bind(&options)?;
         let host_ip = host::address(&options.environment);
@@ -195,7 +197,7 @@ impl Assembly {
         }));
         let outbox = Arc::new(PubsubOutbox::new(
             &pubsub,
-            OutboxOptions { stores: Arc::clone(&tables.state), ..OutboxOptions::default() },
+            OutboxOptions { stores: Arc::clone(&tables.state) },
         ));
         let state = Arc::new(StateService::new(StateServiceOptions {
             app_id: options.app_id.clone(),
@@ -234,7 +236,7 @@ impl Assembly {
             metrics: metrics.clone(),
         }));
         let conversation = Arc::new(ConversationService::new(ConversationServiceOptions {
-            components: Arc::clone(&tables.conversation),
+            models: Arc::clone(&tables.conversation),
             resilience: Arc::clone(&resilience),
             metrics: metrics.clone(),
         }));
@@ -244,7 +246,8 @@ impl Assembly {
             resilience: Arc::clone(&resilience),
             metrics: metrics.clone(),
             tracer: tracer.clone(),
-            state: Arc::clone(&state) as _,
+            state: Some(Arc::new(SavedByBindings(Arc::clone(&state)))),
+            max_answer: usize::try_from(options.max_body_size).unwrap_or(usize::MAX),
             outputs: Arc::clone(&bindings),
         }));
 
@@ -269,7 +272,7 @@ impl Assembly {
         invocation.max_body_size = usize::try_from(options.max_body_size).unwrap_or(usize::MAX);
         invocation.metrics = metrics.clone();
         invocation.tracer = tracer.clone();
-        let invocation = Arc::new(InvocationService::new(invocation));
+        let invocation = InvocationService::new(invocation);
 
         let loader = Arc::new(ComponentLoader {
             tables: tables.clone(),
@@ -323,7 +326,7 @@ impl Assembly {
         endpoints.extend(metadata.endpoints());
         endpoints.extend(health.endpoints());
         endpoints.extend(control.endpoints());
-        endpoints.extend(outrigger_sidecar_grpc::absent_endpoints());
+        endpoints.extend(crate::grpc_stub::absent_endpoints());
         let public: Vec<Endpoint> = endpoints.iter().filter(|endpoint| endpoint.public).cloned().collect();
         if let Some(rules) = configuration.spec.api.as_ref().map(HttpApiRules::new) {
             endpoints.retain(|endpoint| {
@@ -352,7 +355,7 @@ impl Assembly {
             public,
             HttpServiceOptions { metrics: metrics.clone(), tracing: tracing_layer, ..HttpServiceOptions::default() },
         );
-        let grpc = outrigger_sidecar_grpc::GrpcServer::new(outrigger_sidecar_grpc::GrpcOptions {
+        let grpc = crate::grpc_stub::GrpcServer::new(crate::grpc_stub::GrpcOptions {
             app_id: options.app_id.clone(),
             state: Arc::clone(&state),
             pubsub: Arc::clone(&pubsub),
@@ -364,7 +367,7 @@ impl Assembly {
             conversation,
             invocation: Arc::clone(&invocation),
             control,
-            api_token: token.map(Into::into),
+            x: None::<()>, api_token: token.map(outrigger_component::SecretString::from),
             api_rules: configuration.spec.api.clone(),
             metrics: metrics.clone(),
             tracer: api_traced.then(|| tracer.clone()),
@@ -405,6 +408,16 @@ impl Assembly {
     }
 }
 
+/// The state block, as input bindings save what an app's answer stores.
+#[derive(Debug)]
+struct SavedByBindings(Arc<StateService>);
+
+impl AppState for SavedByBindings {
+    fn save(&self, request: SaveStateRequest) -> BoxFuture<'_, Result<(), ApiError>> {
+        Box::pin(self.0.grpc_save(request))
+    }
+}
+
 fn load_configuration(options: &SidecarOptions) -> Result<Configuration, AssemblyError> {
     if options.config_paths.is_empty() {
         tracing::info!(target: "dapr.runtime", "loading default configuration");
@@ -422,13 +435,14 @@ fn load_configuration(options: &SidecarOptions) -> Result<Configuration, Assembl
     Ok(loaded.configuration)
 }
 
-async fn load_resources(options: &SidecarOptions) -> Resources {
+fn load_resources(options: &SidecarOptions) -> Resources {
     let loader = DiskLoader::new(DiskOptions {
         paths: options.resources_paths.iter().map(|path| options.base_dir.join(path)).collect(),
         app_id: options.app_id.clone(),
         namespace: options.namespace().map(str::to_owned),
     });
-    let resources = tokio::task::spawn_blocking(move || loader.load_blocking()).await.unwrap_or_default();
+    // A few small files, once, before anything is served: not worth another thread.
+    let resources = loader.load_blocking();
     for warning in &resources.warnings {
         match warning.severity {
             Severity::Skipped => tracing::warn!(target: "dapr.runtime.loader.disk", "{warning}"),

@@ -13,7 +13,7 @@ const STABLE_COUNT: u16 = 65_535 - STABLE_FIRST;
 /// The address to advertise: `DAPR_HOST_IP`, else the address the kernel would use towards the world, else loopback.
 /// No packet is sent.
 #[must_use]
-pub fn address(environment: &Environment) -> IpAddr {
+pub(crate) fn address(environment: &Environment) -> IpAddr {
     if let Some(given) = environment.non_empty("DAPR_HOST_IP").and_then(|text| text.parse().ok()) {
         return given;
     }
@@ -36,7 +36,7 @@ fn is_clat(address: IpAddr) -> bool {
 
 /// The port that this app gets again when it is started again in the same folder by the same user.
 #[must_use]
-pub fn stable_port(app_id: &AppId, folder: &str, user_id: u32, hostname: &str) -> u16 {
+pub(crate) fn stable_port(app_id: &AppId, folder: &str, user_id: u32, hostname: &str) -> u16 {
     let digest = Sha256::digest(format!("{app_id}|{folder}|{user_id}|{hostname}"));
     let number = u16::from_le_bytes([digest[0], digest[1]]);
     STABLE_FIRST + number % STABLE_COUNT
@@ -44,7 +44,7 @@ pub fn stable_port(app_id: &AppId, folder: &str, user_id: u32, hostname: &str) -
 
 /// What peers are told: the listen address itself where it is loopback, else the host's.
 #[must_use]
-pub fn advertised(listen_address: &str, host: IpAddr, port: u16) -> SocketAddr {
+pub(crate) fn advertised(listen_address: &str, host: IpAddr, port: u16) -> SocketAddr {
     let ip = match listen_address {
         "127.0.0.1" | "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
         "::1" | "[::1]" => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),

@@ -6,6 +6,7 @@
 mod assembly;
 mod components;
 mod control;
+mod grpc_stub;
 mod health;
 mod host;
 mod inventory;

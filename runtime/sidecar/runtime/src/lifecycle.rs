@@ -48,7 +48,6 @@ pub(crate) async fn run(assembly: Arc<Assembly>) -> Exit {
     let close_internal = CancellationToken::new();
     serve_early(&assembly, &servers, &close_servers);
 
-    let mut background = JoinSet::new();
     let working = {
         let assembly = Arc::clone(&assembly);
         let servers = servers.clone();
@@ -95,8 +94,6 @@ pub(crate) async fn run(assembly: Arc<Assembly>) -> Exit {
         () = assembly.force.cancelled() => return Exit::Forced,
         in_time = within_grace => in_time,
     };
-    background.abort_all();
-    while background.join_next().await.is_some() {}
     if !in_time {
         tracing::error!(target: LOG, fatal = true, "Graceful shutdown timeout exceeded, forcing shutdown");
         return Exit::Forced;
@@ -119,7 +116,9 @@ fn serve_early(assembly: &Arc<Assembly>, servers: &TaskTracker, close: &Cancella
         let metrics = assembly.metrics.clone();
         let close = close.clone();
         servers.spawn(async move {
-            outrigger_telemetry::metrics::serve(listener, metrics, close.cancelled_owned()).await;
+            if let Err(error) = outrigger_telemetry::metrics::serve(listener, metrics, close.cancelled_owned()).await {
+                tracing::error!(target: LOG, "metrics are no longer served: {error}");
+            }
         });
     }
     if let Some(listener) = profile {
@@ -130,7 +129,7 @@ fn serve_early(assembly: &Arc<Assembly>, servers: &TaskTracker, close: &Cancella
     }
     let grpc = std::mem::take(&mut assembly.bound.lock().grpc);
     for bound in grpc {
-        servers.spawn(outrigger_sidecar_grpc::serve(bound, assembly.grpc.clone(), close.clone()));
+        servers.spawn(crate::grpc_stub::serve(bound, assembly.grpc.clone(), close.clone()));
     }
     tracing::info!(target: LOG, "API gRPC server is running on port {}", assembly.options.grpc_port);
 }
@@ -141,6 +140,9 @@ fn serve_options(assembly: &Assembly) -> ServeOptions {
 
 fn serve_http(assembly: &Arc<Assembly>, servers: &TaskTracker, close: &CancellationToken) {
     let listeners = std::mem::take(&mut assembly.bound.lock().http);
+    if listeners.is_empty() {
+        return;
+    }
     for bound in listeners {
         let service = assembly.http.clone();
         servers.spawn(outrigger_sidecar_http::serve(bound, service, serve_options(assembly), close.clone()));
@@ -159,7 +161,7 @@ async fn init(
     // Peers may call as soon as they can find us, which is after the registration below.
     if let Some(listener) = assembly.bound.lock().internal.take() {
         let service = assembly.invocation.internal_service();
-        servers.spawn(outrigger_sidecar_grpc::serve_internal(
+        servers.spawn(crate::grpc_stub::serve_internal(
             listener,
             service,
             assembly.options.read_buffer_size,
@@ -194,7 +196,6 @@ async fn init(
 
     load_http_endpoints(assembly).await;
     load_subscriptions(assembly).await?;
-    assembly.outbox.configure();
     build_pipelines(assembly)?;
     serve_http(assembly, servers, close);
     assembly.outbound.ready("app");
@@ -388,7 +389,7 @@ async fn follow_app(assembly: &Arc<Assembly>) -> Result<(), Fatal> {
     Ok(())
 }
 
-async fn probe(assembly: &Arc<Assembly>) {
+async fn probe(assembly: &Assembly) {
     let options = assembly.options.app.as_ref().and_then(|app| app.health.clone());
     match (&assembly.app, options) {
         (Some(app), Some(options)) => app.probe_health(options, assembly.app_health.clone()).await,
@@ -429,8 +430,8 @@ async fn start_inputs(assembly: &Assembly) {
             tracing::warn!(target: LOG, "failed to read from bindings: {error} ");
         }
     }
-    if let Err(error) = assembly.outbox.start().await {
-        tracing::warn!(target: LOG, "failed to subscribe to outbox topics: {error}");
+    if !assembly.outbox.start().await {
+        tracing::warn!(target: LOG, "failed to subscribe to some outbox topics");
     }
 }
 

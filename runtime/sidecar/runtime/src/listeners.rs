@@ -18,7 +18,7 @@ const BACKLOG: i32 = 1024;
 ///
 /// # Errors
 /// When the address is taken or not ours.
-pub fn tcp(host: &str, port: u16) -> io::Result<TcpListener> {
+pub(crate) fn tcp(host: &str, port: u16) -> io::Result<TcpListener> {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let addresses: Vec<SocketAddr> = match bare {
         "" => vec![SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port), SocketAddr::from(([0, 0, 0, 0], port))],
@@ -56,7 +56,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 ///
 /// # Errors
 /// When the folder is missing or the socket is in use.
-pub fn unix(path: &Path) -> io::Result<Bound> {
+pub(crate) fn unix(path: &Path) -> io::Result<Bound> {
     if std::os::unix::net::UnixStream::connect(path).is_err() {
         let _ = std::fs::remove_file(path);
     }

@@ -36,7 +36,7 @@ pub(crate) async fn resolver(
                     "[CREATE_COMPONENT_FAILURE]: initialization error occurred for nr ({name}/{version}): couldn't find name resolver {name}/{version}"
                 )
             })?;
-        let settings = chosen.and_then(|spec| spec.configuration.as_ref());
+        let settings = chosen.map(|spec| &spec.configuration);
         let spec = Spec {
             name: name.into(),
             type_name,
