@@ -28,6 +28,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use crate::{
     AppChannelOptions, AppHealth, Protocol,
     connector::{TcpConnector, tls_without_verification},
+    lanes::Lanes,
 };
 
 /// Upstream dials the app for at most this long.
@@ -109,6 +110,8 @@ pub struct AppChannel(Arc<Inner>);
 struct Inner {
     options: AppChannelOptions,
     transport: Transport,
+    /// Connections of proxied and callback calls to a gRPC app.
+    lanes: Lanes<Transport>,
     scheme: http::uri::Scheme,
     authority: http::uri::Authority,
     limit: Option<Arc<Semaphore>>,
@@ -141,8 +144,10 @@ impl AppChannel {
             .transpose()?;
         let limit = options.max_concurrency.map(|max| Arc::new(Semaphore::new(max)));
         let scheme = if options.protocol.is_tls() { http::uri::Scheme::HTTPS } else { http::uri::Scheme::HTTP };
+        let lane_options = options.clone();
+        let lanes = Lanes::new(move || transport(&lane_options));
         let transport = transport(&options);
-        Ok(Self(Arc::new(Inner { options, transport, scheme, authority, limit, token, health })))
+        Ok(Self(Arc::new(Inner { options, transport, lanes, scheme, authority, limit, token, health })))
     }
 
     /// How the app is reached.
@@ -344,12 +349,12 @@ fn hold(response: Response<Body>, permit: Option<OwnedSemaphorePermit>) -> Respo
 }
 
 /// A body that keeps a permit until it is dropped.
-struct Held {
+struct Held<P> {
     body: Body,
-    _permit: OwnedSemaphorePermit,
+    _permit: P,
 }
 
-impl http_body::Body for Held {
+impl<P: Unpin> http_body::Body for Held<P> {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -406,7 +411,9 @@ impl GrpcApp {
     pub async fn send(&self, request: Request<Body>) -> Result<Response<Body>, AppError> {
         let permit = self.0.permit().await?;
         let request = self.0.address(request)?;
-        Ok(hold(self.0.0.transport.request(request).await?, permit))
+        let place = self.0.0.lanes.place();
+        let response = place.client().request(request).await?;
+        Ok(response.map(|body| Body::boxed(Held { body, _permit: (permit, place) })))
     }
 }
 

@@ -8,6 +8,7 @@ mod app_config;
 mod channel;
 mod connector;
 mod health;
+mod lanes;
 mod options;
 
 pub use app_config::{AppConfig, EntityConfig, Reentrancy};

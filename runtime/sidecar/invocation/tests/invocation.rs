@@ -502,6 +502,18 @@ async fn grpc_apps_are_invoked_over_http_and_grpc() {
 }
 
 #[tokio::test]
+async fn apps_with_few_streams_per_connection_get_more_connections() {
+    let (caller, callee) = pair(grpc_app().await, Protocol::Grpc).await;
+    for sidecar in [&caller, &callee] {
+        let calls = (0..150).map(|_| sidecar.get("/v1.0/invoke/callee/method/gather"));
+        let all = tokio::time::timeout(Duration::from_secs(30), futures::future::join_all(calls))
+            .await
+            .unwrap();
+        assert!(all.iter().all(|response| response.status() == 200));
+    }
+}
+
+#[tokio::test]
 async fn grpc_callers_get_http_answers_as_statuses() {
     let (caller, _callee) = pair(echo_app().await, Protocol::Http).await;
     let invoke = |method: &str| {

@@ -299,6 +299,14 @@ where
     F: Fn(Request<Body>) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Response<Body>> + Send + 'static,
 {
+    serve_h2_with(2000, handler).await
+}
+
+async fn serve_h2_with<F, Fut>(streams: u32, handler: F) -> SocketAddr
+where
+    F: Fn(Request<Body>) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Response<Body>> + Send + 'static,
+{
     let (listener, address) = listen().await;
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
@@ -310,7 +318,7 @@ where
             });
             tokio::spawn(
                 hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-                    .max_concurrent_streams(2000)
+                    .max_concurrent_streams(streams)
                     .serve_connection(TokioIo::new(stream), service),
             );
         }
@@ -377,8 +385,11 @@ fn grpc_response(headers: HeaderMap, message: Option<Bytes>, status: &Status) ->
 /// A gRPC app: `OnInvoke` and an echo service.
 pub(crate) async fn grpc_app() -> App {
     let attempts = Arc::new(std::sync::atomic::AtomicU32::new(0));
-    let address = serve_h2(move |request| {
+    let gathering = Arc::new(tokio::sync::Barrier::new(150));
+    // As strict about streams as Go servers are told to be.
+    let address = serve_h2_with(100, move |request| {
         let attempts = Arc::clone(&attempts);
+        let gathering = Arc::clone(&gathering);
         async move {
             let (parts, body) = request.into_parts();
             let mut headers = HeaderMap::new();
@@ -388,7 +399,11 @@ pub(crate) async fn grpc_app() -> App {
                 "/dapr.proto.runtime.v1.AppCallback/OnInvoke" => {
                     let mut message = body.collect().await.unwrap().to_bytes();
                     message.advance(5);
-                    let (message, status) = on_invoke(&InvokeRequest::decode(message).unwrap());
+                    let request = InvokeRequest::decode(message).unwrap();
+                    if request.method == "gather" {
+                        gathering.wait().await;
+                    }
+                    let (message, status) = on_invoke(&request);
                     grpc_response(headers, message, &status)
                 }
                 "/test.Echo/Fail" => {
