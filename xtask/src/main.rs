@@ -1,1 +1,88 @@
-fn main() {}
+//! The developer's tool: one verb per file. `cargo xtask` alone lists the verbs.
+//!
+//! It must compile in seconds, because it is built first on a fresh clone: the standard library, `anyhow` and
+//! `serde_json`, no async runtime. Work that needs one (load generation) is a program of its own, `tests/load`.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a command line without an executor: it talks on stdout and may block its thread"
+)]
+
+use std::process::ExitCode;
+
+mod args;
+mod bench;
+mod conformance;
+mod dist;
+mod docs;
+mod house;
+mod process;
+mod python;
+mod repo;
+mod setup;
+mod test;
+mod todo;
+
+use args::Args;
+
+/// A verb: its name, what it does, and the function that does it.
+type Verb = (&'static str, &'static str, fn(Args) -> anyhow::Result<()>);
+
+const VERBS: &[Verb] = &[
+    (
+        "setup",
+        "check the tools this repository uses and say how to get the missing ones",
+        setup::run,
+    ),
+    (
+        "todo",
+        "build quickly and run the todo app on embedded defaults",
+        todo::run,
+    ),
+    (
+        "test",
+        "house rules, every crate's tests, the Python example [--no-python] [-- cargo test args]",
+        test::run,
+    ),
+    ("house", "layers, file lengths and links only", house::run),
+    (
+        "docs",
+        "build the API documentation with warnings denied and check the book's links",
+        docs::run,
+    ),
+    (
+        "bench",
+        "measure beside a reference daprd, write docs/performance.md (see docs/performance.md for the flags)",
+        bench::run,
+    ),
+    (
+        "conformance",
+        "run the peer's integration suite, write docs/conformance.md [--stage N] [--focus RE] [--runs N] [--daprd PATH]",
+        conformance::run,
+    ),
+    ("dist", "build the release archive", dist::run),
+];
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let name = arguments.next().unwrap_or_default();
+    let Some((_, _, run)) = VERBS.iter().find(|(verb, _, _)| *verb == name) else {
+        println!("usage: cargo xtask <verb> [flags]\n");
+        for (verb, about, _) in VERBS {
+            println!("  {verb:<12} {about}");
+        }
+        return if matches!(name.as_str(), "" | "help" | "--help" | "-h") {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(2)
+        };
+    };
+    match run(Args::new(arguments.collect())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask {name}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

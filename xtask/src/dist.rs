@@ -1,0 +1,100 @@
+//! The release archive: one program, its licence, its README; debug symbols apart.
+
+use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
+
+use anyhow::Context;
+
+use crate::{args::Args, repo};
+
+/// The names under which the program acts as one of Dapr's: links in the archive.
+const LINKS: &[&str] = &["daprd"];
+
+/// Builds `target/dist/outrigger-<version>-<host>.tar.gz` and its symbols beside it.
+pub(crate) fn run(mut args: Args) -> anyhow::Result<()> {
+    let profile = args.value("--profile")?.unwrap_or_else(|| "release".to_owned());
+    args.finish()?;
+    let programs = repo::build(&profile, &["outrigger"])?;
+    let version = version()?;
+    let host = repo::output("rustc", &["-vV"])
+        .and_then(|text| {
+            text.lines()
+                .find_map(|line| line.strip_prefix("host: ").map(str::to_owned))
+        })
+        .context("rustc -vV names no host")?;
+    let name = format!("outrigger-{version}-{host}");
+    let dist = repo::target().join("dist");
+    let staged = dist.join(&name);
+    if staged.exists() {
+        fs::remove_dir_all(&staged).with_context(|| format!("clear {}", staged.display()))?;
+    }
+    fs::create_dir_all(&staged).with_context(|| format!("create {}", staged.display()))?;
+    let program = staged.join("outrigger");
+    fs::copy(programs.join("outrigger"), &program).context("copy the program")?;
+    split_symbols(&program, &dist.join(format!("{name}.debug")))?;
+    for link in LINKS {
+        symlink("outrigger", staged.join(link)).with_context(|| format!("link {link}"))?;
+    }
+    for file in ["LICENSE", "README.md", "CHANGELOG.md"] {
+        fs::copy(repo::root().join(file), staged.join(file)).with_context(|| format!("copy {file}"))?;
+    }
+    let archive = dist.join(format!("{name}.tar.gz"));
+    repo::step(
+        "tar",
+        Command::new("tar")
+            // The same tree gives the same archive: order, owner and times do not depend on the machine.
+            .args([
+                "--sort=name",
+                "--owner=0",
+                "--group=0",
+                "--numeric-owner",
+                "--mtime=@0",
+                "-czf",
+            ])
+            .arg(&archive)
+            .arg("-C")
+            .arg(&dist)
+            .arg(&name),
+    )?;
+    println!("  program {:>7.1} MB", megabytes(&program)?);
+    println!(
+        "  archive {:>7.1} MB  {}",
+        megabytes(&archive)?,
+        archive.display()
+    );
+    Ok(())
+}
+
+/// Moves the debug symbols into a file of their own, which debuggers find by the link left behind.
+fn split_symbols(program: &Path, symbols: &Path) -> anyhow::Result<()> {
+    if repo::which("objcopy").is_none() {
+        println!("  symbols stay in the program: objcopy is not here (apt-get install binutils)");
+        return Ok(());
+    }
+    let mut keep = Command::new("objcopy");
+    keep.arg("--only-keep-debug").arg(program).arg(symbols);
+    repo::step("split symbols", &mut keep)?;
+    let mut strip = Command::new("objcopy");
+    strip
+        .arg("--strip-all")
+        .arg(format!("--add-gnu-debuglink={}", symbols.display()))
+        .arg(program);
+    repo::step("strip", &mut strip)
+}
+
+/// The workspace's version, from the root manifest.
+fn version() -> anyhow::Result<String> {
+    let manifest = fs::read_to_string(repo::root().join("Cargo.toml")).context("read Cargo.toml")?;
+    manifest
+        .lines()
+        .skip_while(|line| line.trim() != "[workspace.package]")
+        .find_map(|line| line.strip_prefix("version = "))
+        .map(|text| text.trim().trim_matches('"').to_owned())
+        .context("Cargo.toml names no version in [workspace.package]")
+}
+
+fn megabytes(path: &Path) -> anyhow::Result<f64> {
+    Ok(fs::metadata(path)
+        .with_context(|| path.display().to_string())?
+        .len() as f64
+        / 1e6)
+}
