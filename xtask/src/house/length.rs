@@ -14,8 +14,9 @@ pub(crate) fn length() -> anyhow::Result<Vec<String>> {
     let root = repo::root();
     let mut faults = Vec::new();
     for file in repo::files()? {
-        let generated = file.components().any(|part| part.as_os_str() == "generated");
-        if generated || file.extension() != Some("rs".as_ref()) {
+        // What is generated or a table of cases may be as long as it needs.
+        let free = file.components().any(|part| part.as_os_str() == "generated" || part.as_os_str() == "tests");
+        if free || file.extension() != Some("rs".as_ref()) {
             continue;
         }
         let text = fs::read_to_string(root.join(&file)).with_context(|| file.display().to_string())?;
