@@ -14,6 +14,7 @@ use outrigger_telemetry::metrics::ProcessStatus;
 
 use crate::{
     PubsubOptions,
+    batcher::{Batcher, Turn},
     component::Broker,
     gate::Gate,
     postman::Postman,
@@ -91,20 +92,27 @@ pub(crate) struct Deliverer {
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) postman: Postman,
+    batcher: Batcher,
 }
 
 impl Handler for Deliverer {
     fn handle(&self, delivery: Delivery) -> BoxFuture<'_, Verdict> {
         Box::pin(async move {
-            if self.spec.bulk.is_some() {
-                // A broker that does not batch gets batches of one.
-                let verdict = self.handle_bulk(vec![delivery]).await.pop();
-                return verdict.unwrap_or(Verdict::Release);
+            if let Some(options) = self.spec.bulk {
+                return match self.batcher.join(delivery, options, &self.gate).await {
+                    Turn::Settled(verdict) => verdict,
+                    Turn::Lead(mut batch) => {
+                        let deliveries = std::mem::take(&mut batch.deliveries);
+                        let verdicts = self.handle_bulk(deliveries).await;
+                        batch.settle(verdicts)
+                    }
+                };
             }
             let Some(_flight) = self.gate.enter().await else {
                 return Verdict::Release;
             };
             tokio::select! {
+                biased;
                 verdict = self.process(&delivery) => verdict,
                 () = self.gate.aborted() => Verdict::Release,
             }
@@ -118,6 +126,7 @@ impl Handler for Deliverer {
                 return release();
             };
             tokio::select! {
+                biased;
                 verdicts = self.process_bulk(&deliveries) => verdicts,
                 () = self.gate.aborted() => release(),
             }
@@ -140,6 +149,7 @@ impl Deliverer {
             publisher: Arc::clone(publisher),
             gate,
             postman,
+            batcher: Batcher::default(),
         }
     }
 

@@ -8,6 +8,7 @@
 //!
 //! A subscription ends in order: pause, drain, close. What the app did not finish is released, never refused (P1).
 
+mod batcher;
 mod bulk_delivery;
 mod bulk_entries;
 mod component;

@@ -5,7 +5,15 @@ mod ledger;
 mod payload;
 mod relay;
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, join_all};
@@ -37,6 +45,9 @@ use crate::{
 const PROJECTION: &str = "outbox.projection";
 /// What a marker holds: the text `0` as JSON, as upstream stores it.
 const MARKER: &[u8] = b"\"0\"";
+/// Pauses between attempts to subscribe: the first, and the most.
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LAST_RETRY: Duration = Duration::from_secs(60);
 /// How long a broker may take to let go of an internal subscription.
 const CLOSE: Duration = Duration::from_secs(5);
 
@@ -123,6 +134,8 @@ impl Running {
 pub struct PubsubOutbox {
     shared: Arc<Shared>,
     running: AsyncMutex<Vec<Running>>,
+    is_retrying: AtomicBool,
+    is_stopped: AtomicBool,
 }
 
 impl fmt::Debug for PubsubOutbox {
@@ -144,6 +157,8 @@ impl PubsubOutbox {
         Self {
             shared: Arc::new(shared),
             running: AsyncMutex::default(),
+            is_retrying: AtomicBool::new(false),
+            is_stopped: AtomicBool::new(false),
         }
     }
 
@@ -179,9 +194,30 @@ impl PubsubOutbox {
     }
 
     /// Subscribes to the internal topics of all open stores. Call it when the app is healthy, and again whenever a
-    /// state store or broker was opened, replaced or taken out: what is unchanged goes on. Failures are logged and
-    /// left to the next call; `false` tells that there were some.
-    pub async fn start(&self) -> bool {
+    /// state store or broker was opened, replaced or taken out: what is unchanged goes on. What a broker refuses is
+    /// tried again in the background.
+    pub async fn start(self: &Arc<Self>) {
+        self.is_stopped.store(false, Ordering::SeqCst);
+        if self.subscribe().await || self.is_retrying.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let myself = Arc::downgrade(self);
+        tokio::spawn(async move {
+            let mut pause = FIRST_RETRY;
+            loop {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LAST_RETRY);
+                let Some(outbox) = myself.upgrade() else { return };
+                if outbox.is_stopped.load(Ordering::SeqCst) || outbox.subscribe().await {
+                    outbox.is_retrying.store(false, Ordering::SeqCst);
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Makes what runs what is wanted; `false` when a broker refused.
+    async fn subscribe(&self) -> bool {
         let mut running = self.running.lock().await;
         let mut missing: Vec<(Channel, Arc<Broker>)> = Vec::new();
         let mut is_complete = true;
@@ -189,7 +225,6 @@ impl PubsubOutbox {
             match self.shared.publisher.table.ready(&channel.pubsub) {
                 Some(broker) => missing.push((channel, broker)),
                 None => {
-                    is_complete = false;
                     tracing::warn!(target: "dapr.outbox", "could not subscribe to internal outbox topic: outbox pubsub {} not loaded", channel.pubsub);
                 }
             }
@@ -239,6 +274,7 @@ impl PubsubOutbox {
 
     /// Stops relaying; events that wait stay with their brokers.
     pub async fn stop(&self) {
+        self.is_stopped.store(true, Ordering::SeqCst);
         let running = std::mem::take(&mut *self.running.lock().await);
         join_all(running.into_iter().map(Running::stop)).await;
     }

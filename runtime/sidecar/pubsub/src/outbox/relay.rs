@@ -50,9 +50,9 @@ impl Handler for Relay {
                 return Verdict::Release;
             };
             tokio::select! {
+                biased;
                 verdict = self.relay(&delivery) => verdict,
-                // A message that waits holds nothing up: it comes back.
-                () = self.gate.closing() => Verdict::Release,
+                () = self.gate.aborted() => Verdict::Release,
             }
         })
     }
@@ -72,7 +72,11 @@ impl Relay {
             Err(error) => return Verdict::Retry(Error::invalid(error.to_string())),
         };
         let marker = event.id().to_owned();
-        let known = self.shared.ledger.outcome(&marker, PATIENCE).await;
+        let known = tokio::select! {
+            known = self.shared.ledger.outcome(&marker, PATIENCE) => known,
+            // What waits holds no shutdown up: it comes back.
+            () = self.gate.closing() => return Verdict::Release,
+        };
         let found = match known {
             Known::Cancelled => {
                 self.shared.ledger.forget(&marker);
@@ -134,10 +138,20 @@ impl Relay {
             if matches!(found, Found::In(_)) {
                 break;
             }
-            tokio::time::sleep(pause).await;
+            if !self.pause(pause).await {
+                return Found::Unreadable("the subscription ends".to_owned());
+            }
             found = self.find(marker).await;
         }
         found
+    }
+
+    /// Waits; `false` when the subscription ends first.
+    async fn pause(&self, pause: Duration) -> bool {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => true,
+            () = self.gate.closing() => false,
+        }
     }
 
     async fn find(&self, marker: &str) -> Found<'_> {
@@ -213,7 +227,9 @@ impl Relay {
                 tracing::warn!(target: "dapr.outbox", "cannot delete outbox state {marker}: {error}");
                 return Verdict::Release;
             };
-            tokio::time::sleep(*pause).await;
+            if !self.pause(*pause).await {
+                return Verdict::Release;
+            }
         }
     }
 }

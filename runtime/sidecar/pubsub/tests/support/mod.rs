@@ -19,18 +19,18 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, watch};
 
 /// Longer than anything here takes.
-pub const LONG: Duration = Duration::from_secs(20);
+pub(crate) const LONG: Duration = Duration::from_secs(20);
 
 /// A request the app got.
 #[derive(Debug)]
-pub struct Seen {
-    pub path: String,
-    pub headers: HeaderMap,
-    pub body: Bytes,
+pub(crate) struct Seen {
+    pub(crate) path: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 impl Seen {
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 }
@@ -39,12 +39,12 @@ type Answer = (u16, String);
 type Respond = dyn Fn(&Seen) -> Answer + Send + Sync;
 
 /// What the app does.
-pub struct App {
-    pub subscriptions: Mutex<Option<String>>,
+pub(crate) struct App {
+    pub(crate) subscriptions: Mutex<Option<String>>,
     respond: Mutex<Arc<Respond>>,
     seen: mpsc::UnboundedSender<Seen>,
     /// Answers wait for this while it is set.
-    pub hold: Mutex<Option<Arc<Notify>>>,
+    pub(crate) hold: Mutex<Option<Arc<Notify>>>,
 }
 
 async fn serve(
@@ -74,16 +74,20 @@ async fn serve(
 }
 
 /// Everything together.
-pub struct Bench {
-    pub service: Arc<PubsubService>,
-    pub components: Arc<Components<SharedPubSub>>,
-    pub options: PubsubOptions,
-    pub app: Arc<App>,
-    pub seen: mpsc::UnboundedReceiver<Seen>,
-    pub health: watch::Sender<AppHealth>,
+pub(crate) struct Bench {
+    pub(crate) service: Arc<PubsubService>,
+    pub(crate) components: Arc<Components<SharedPubSub>>,
+    pub(crate) options: PubsubOptions,
+    pub(crate) app: Arc<App>,
+    pub(crate) seen: mpsc::UnboundedReceiver<Seen>,
+    pub(crate) health: watch::Sender<AppHealth>,
 }
 
-pub fn broker(name: &str, instance: SharedPubSub, properties: &[(&str, &str)]) -> Loaded<SharedPubSub> {
+pub(crate) fn broker(
+    name: &str,
+    instance: SharedPubSub,
+    properties: &[(&str, &str)],
+) -> Loaded<SharedPubSub> {
     Loaded {
         name: name.into(),
         type_name: "pubsub.in-memory".to_owned(),
@@ -93,7 +97,7 @@ pub fn broker(name: &str, instance: SharedPubSub, properties: &[(&str, &str)]) -
     }
 }
 
-pub fn channel(port: u16, protocol: Protocol, health: watch::Receiver<AppHealth>) -> AppChannel {
+pub(crate) fn channel(port: u16, protocol: Protocol, health: watch::Receiver<AppHealth>) -> AppChannel {
     let options = AppChannelOptions {
         address: "127.0.0.1".to_owned(),
         port,
@@ -108,11 +112,11 @@ pub fn channel(port: u16, protocol: Protocol, health: watch::Receiver<AppHealth>
 }
 
 impl Bench {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(Arc::new(MemoryPubSub::new()), &[]).await
     }
 
-    pub async fn with(instance: SharedPubSub, properties: &[(&str, &str)]) -> Self {
+    pub(crate) async fn with(instance: SharedPubSub, properties: &[(&str, &str)]) -> Self {
         let (sender, seen) = mpsc::unbounded_channel();
         let app = Arc::new(App {
             subscriptions: Mutex::new(None),
@@ -154,12 +158,12 @@ impl Bench {
         }
     }
 
-    pub fn respond(&self, respond: impl Fn(&Seen) -> Answer + Send + Sync + 'static) {
+    pub(crate) fn respond(&self, respond: impl Fn(&Seen) -> Answer + Send + Sync + 'static) {
         *self.app.respond.lock() = Arc::new(respond);
     }
 
     /// Answers one after the other, then 200.
-    pub fn answers(&self, answers: &[(u16, &str)]) {
+    pub(crate) fn answers(&self, answers: &[(u16, &str)]) {
         let left: Mutex<VecDeque<Answer>> = Mutex::new(
             answers
                 .iter()
@@ -170,7 +174,7 @@ impl Bench {
     }
 
     /// Inbound retries without end, fast.
-    pub fn retry_inbound(&self, retries: i64) {
+    pub(crate) fn retry_inbound(&self, retries: i64) {
         let resource: Resource = serde_json::from_value(serde_json::json!({
             "metadata": {"name": "r"},
             "spec": {
@@ -188,7 +192,7 @@ impl Bench {
             )));
     }
 
-    pub async fn next(&mut self) -> Seen {
+    pub(crate) async fn next(&mut self) -> Seen {
         tokio::time::timeout(LONG, self.seen.recv())
             .await
             .expect("the app got nothing")
@@ -196,13 +200,13 @@ impl Bench {
     }
 
     /// Nothing came but this message, published last.
-    pub async fn next_is(&mut self, path: &str, data: &str) {
+    pub(crate) async fn next_is(&mut self, path: &str, data: &str) {
         let seen = self.next().await;
         assert_eq!(seen.path, path);
         assert_eq!(seen.json()["data"], data);
     }
 
-    pub async fn call(
+    pub(crate) async fn call(
         &self,
         name: &str,
         version: &str,
@@ -240,7 +244,7 @@ impl Bench {
     }
 
     /// Publishes text; it must succeed.
-    pub async fn publish(&self, topic: &str, data: &str) {
+    pub(crate) async fn publish(&self, topic: &str, data: &str) {
         let response = self
             .call(
                 "PublishEvent",
@@ -254,17 +258,17 @@ impl Bench {
         assert_eq!(response.status(), StatusCode::NO_CONTENT);
     }
 
-    pub async fn subscribe(&self, subscriptions: Vec<Subscription>) {
+    pub(crate) async fn subscribe(&self, subscriptions: Vec<Subscription>) {
         self.service.set_declarative(subscriptions).await.unwrap();
         self.service.start_app_subscriptions().await.unwrap();
     }
 }
 
-pub async fn body(response: Response<Body>) -> serde_json::Value {
+pub(crate) async fn body(response: Response<Body>) -> serde_json::Value {
     serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap()
 }
 
-pub fn subscription(topic: &str, route: &str) -> Subscription {
+pub(crate) fn subscription(topic: &str, route: &str) -> Subscription {
     Subscription {
         meta: ObjectMeta {
             name: format!("sub-{topic}-{route}"),
@@ -283,7 +287,7 @@ pub fn subscription(topic: &str, route: &str) -> Subscription {
     }
 }
 
-pub fn rule(condition: &str, path: &str) -> Rule {
+pub(crate) fn rule(condition: &str, path: &str) -> Rule {
     Rule {
         r#match: condition.to_owned(),
         path: path.to_owned(),
