@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use http::{HeaderName, HeaderValue, Request, Response, Uri};
+use http::{HeaderName, HeaderValue, Method as Verb, Request, Response, Uri, header};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::Client,
@@ -28,6 +28,8 @@ use crate::{
 
 /// Upstream's dialer and TLS handshake each get this long.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
+/// As many as Go's client follows.
+const MAX_REDIRECTS: usize = 10;
 
 type HttpClient = Client<HttpsConnector<TcpConnector>, Body>;
 
@@ -39,6 +41,8 @@ pub struct InvalidEndpoint(String);
 /// One address outside.
 pub(crate) struct External {
     base_url: String,
+    /// Whether redirects are followed: upstream does for resources, not for URLs.
+    follows: bool,
     headers: Vec<(HeaderName, HeaderValue)>,
     client: HttpClient,
 }
@@ -134,6 +138,7 @@ impl HttpEndpoints {
         };
         Ok(Arc::new(External {
             base_url: url.to_owned(),
+            follows: false,
             headers: Vec::new(),
             client,
         }))
@@ -191,6 +196,7 @@ impl External {
         };
         Ok(Self {
             base_url: resource.spec.base_url.clone(),
+            follows: true,
             headers,
             client: client(tls),
         })
@@ -303,7 +309,7 @@ impl InvocationService {
         }
         let pipeline = &self.options.app_pipeline;
         let response = if pipeline.is_empty() {
-            send(endpoint, request).await?
+            send_on(endpoint, request).await?
         } else {
             let failure = Arc::new(std::sync::OnceLock::new());
             let last = Terminal {
@@ -340,6 +346,85 @@ async fn send(endpoint: &External, request: Request<Body>) -> Result<Response<Bo
         })
 }
 
+/// Sends a request and follows redirects as Go's client does: 301, 302 and 303 by GET, 307 and 308 only without a
+/// body, which is gone by then.
+async fn send_on(endpoint: &External, request: Request<Body>) -> Result<Response<Body>, InvokeError> {
+    if !endpoint.follows {
+        return send(endpoint, request).await;
+    }
+    let mut verb = request.method().clone();
+    let mut uri = request.uri().clone();
+    let mut headers = request.headers().clone();
+    let has_body = !http_body::Body::is_end_stream(request.body());
+    let mut response = send(endpoint, request).await?;
+    for hop in 1.. {
+        let keeps = match response.status().as_u16() {
+            301..=303 => false,
+            307 | 308 if !has_body => true,
+            _ => return Ok(response),
+        };
+        let Some(next) = response
+            .headers()
+            .get(header::LOCATION)
+            .and_then(|to| resolve(&uri, to))
+        else {
+            return Ok(response);
+        };
+        if hop > MAX_REDIRECTS {
+            return Err(InvokeError::plain(format!(
+                "stopped after {MAX_REDIRECTS} redirects"
+            )));
+        }
+        if next.host() != uri.host() {
+            // Credentials are for whom they were given to.
+            for name in [header::AUTHORIZATION, header::COOKIE, header::WWW_AUTHENTICATE] {
+                headers.remove(name);
+            }
+            for (name, _) in &endpoint.headers {
+                headers.remove(name);
+            }
+        }
+        if !keeps {
+            if verb != Verb::HEAD {
+                verb = Verb::GET;
+            }
+            headers.remove(header::CONTENT_TYPE);
+        }
+        uri = next;
+        let mut request = Request::new(Body::Empty);
+        *request.method_mut() = verb.clone();
+        *request.uri_mut() = uri.clone();
+        request.headers_mut().clone_from(&headers);
+        response = send(endpoint, request).await?;
+    }
+    Ok(response)
+}
+
+/// Where a `Location` leads from `base`: an absolute address, or a path on the same host.
+fn resolve(base: &Uri, location: &HeaderValue) -> Option<Uri> {
+    let location = location.to_str().ok()?;
+    let location = location.split('#').next().unwrap_or_default();
+    let next: Uri = location.parse().ok()?;
+    if next.scheme().is_some() {
+        return Some(next);
+    }
+    if let Some(rest) = location.strip_prefix("//") {
+        return format!("{}://{rest}", base.scheme_str()?).parse().ok();
+    }
+    let path = if location.starts_with('/') {
+        location.to_owned()
+    } else {
+        let (folder, _) = base.path().rsplit_once('/').unwrap_or(("", ""));
+        format!("{folder}/{location}")
+    };
+    Uri::builder()
+        .scheme(base.scheme()?.clone())
+        .authority(base.authority()?.clone())
+        .path_and_query(path)
+        .build()
+        .ok()
+}
+
 /// The end of the pipeline: the address outside. Its failure travels beside the pipeline.
 struct Terminal {
     endpoint: Arc<External>,
@@ -349,7 +434,7 @@ struct Terminal {
 impl Next for Terminal {
     fn run(self: Box<Self>, request: Request<Body>) -> futures::future::BoxFuture<'static, Response<Body>> {
         Box::pin(async move {
-            match send(&self.endpoint, request).await {
+            match send_on(&self.endpoint, request).await {
                 Ok(response) => response,
                 Err(error) => {
                     let mut response = Response::new(Body::whole(error.to_string()));

@@ -194,6 +194,11 @@ pub(crate) fn code_of(headers: &HeaderMap) -> Option<Code> {
         .map(|value| Code::from_bytes(value.as_bytes()))
 }
 
+/// The code as it is written, known to gRPC or not.
+pub(crate) fn raw_code_of(headers: &HeaderMap) -> Option<i32> {
+    headers.get(GRPC_STATUS)?.to_str().ok()?.parse().ok()
+}
+
 /// What a response without usable trailers means (gRPC's HTTP to gRPC mapping).
 pub(crate) fn status_of_http(status: StatusCode) -> Status {
     let code = match status.as_u16() {

@@ -15,7 +15,7 @@ use crate::{
     envelope::{Headers, RequestHead, pairs_to_http, verb_number},
     remote::Reply,
     replay::RequestBody,
-    service::{Failure, Invocation, InvocationService, Invoked},
+    service::{Failure, Invocation, InvocationService},
     status::{InvokeError, http_from_grpc},
     target::{self, Method, is_url},
     tracing_context,
@@ -48,10 +48,6 @@ impl InvocationService {
         // The path as it arrived: a route's parameters are decoded by other rules and cleaned.
         let Some((target, method)) = target::find(head.uri.path(), &mut head.headers) else {
             return Err(errors::direct_invoke_no_app_id());
-        };
-        let invoked = Invoked {
-            target: target.as_str().into(),
-            method: method.as_str().into(),
         };
         let events = is_event_stream(&head.headers);
         let span = tracing_context::of_request(&head.extensions);
@@ -93,7 +89,7 @@ impl InvocationService {
             events,
             span,
         };
-        let mut response = if policy.is_none() {
+        let response = if policy.is_none() {
             match self.invoke(&target, &invocation).await {
                 Ok(reply) => respond(reply, events),
                 Err(error) => return Err(refusal(&target, &error)),
@@ -106,7 +102,6 @@ impl InvocationService {
             }
         };
         invocation.body.answered();
-        response.extensions_mut().insert(invoked);
         Ok(response)
     }
 

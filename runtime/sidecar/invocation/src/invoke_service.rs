@@ -25,20 +25,18 @@ use crate::{
 
 /// A failed attempt, as the caller gets it.
 #[derive(Debug)]
-struct Failed {
-    status: Box<Status>,
-    verdict: Retry,
-}
+struct Failed(Box<Status>);
 
 impl std::fmt::Display for Failed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.status.message())
+        f.write_str(self.0.message())
     }
 }
 
 impl Retryable for Failed {
     fn verdict(&self) -> Retry {
-        self.verdict
+        // Upstream's policy sees no codes here: every failure is tried again.
+        Retry::Transient
     }
 }
 
@@ -101,7 +99,7 @@ impl InvocationService {
         };
         let outcome = policy.run(|_| self.invoke_once(&target, &invocation)).await;
         outcome.map_err(|error| match error {
-            RunError::Op(failed) => *failed.status,
+            RunError::Op(failed) => *failed.0,
             other => {
                 let code = Self::code_of_run(&other);
                 Status::new(code, other.to_string())
@@ -114,13 +112,7 @@ impl InvocationService {
         target: &str,
         invocation: &Invocation,
     ) -> Result<tonic::Response<InvokeResponse>, Failed> {
-        let failed = |error: InvokeError| {
-            let verdict = error.verdict();
-            Failed {
-                status: Box::new(errors::direct_invoke(target, error).to_status()),
-                verdict,
-            }
-        };
+        let failed = |error: InvokeError| Failed(Box::new(errors::direct_invoke(target, error).to_status()));
         let Reply { head, body } = self.invoke(target, invocation).await.map_err(failed)?;
         let data = collect(body, self.options.max_body_size)
             .await
@@ -156,14 +148,7 @@ impl InvocationService {
         };
         if let Some(mut status) = status {
             status.metadata_mut().as_mut().extend(headers);
-            let reply = Reply {
-                head,
-                body: outrigger_middleware::Body::Empty,
-            };
-            return Err(Failed {
-                status: Box::new(status),
-                verdict: Retry::Code(reply.policy_code()),
-            });
+            return Err(Failed(Box::new(status)));
         }
         let content_type = String::from_utf8_lossy(&head.content_type).into_owned();
         let message = InvokeResponse {

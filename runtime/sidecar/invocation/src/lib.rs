@@ -35,6 +35,6 @@ pub use external::{HttpEndpoints, InvalidEndpoint};
 pub use internal::{InternalService, PeerIdentity};
 pub use peers::{PeerConnector, PeerName, PeerStream, PlainPeers};
 pub use replay::ReplayBudget;
-pub use service::{InvocationOptions, InvocationService, Invoked, SharedApp};
+pub use service::{InvocationOptions, InvocationService, SharedApp};
 pub use status::{InvokeError, grpc_from_http, http_from_grpc, status_from_http};
 pub use target::{InvalidMethod, Method};

@@ -29,7 +29,7 @@ use tonic::{Code, Status};
 use crate::{
     body::{Filled, PeerBody},
     envelope::put_message,
-    framing::{Messages, code_of, status_of, status_of_http, status_response},
+    framing::{Messages, code_of, raw_code_of, status_of, status_of_http, status_response},
     internal::PeerIdentity,
     metadata::{
         API_TOKEN, CALLEE_APP_ID, CALLER_APP_ID, CALLER_NAMESPACE, GRPC_TRACE, TRACEPARENT, TRACESTATE,
@@ -57,6 +57,8 @@ pub(crate) enum Origin {
 #[derive(Debug)]
 struct Failed {
     status: Box<Status>,
+    /// The code on the wire, which may be none that gRPC knows.
+    code: i32,
     /// The answer itself, when there was one.
     response: Option<Box<Response<Body>>>,
     permanent: bool,
@@ -65,9 +67,20 @@ struct Failed {
 impl Failed {
     fn new(status: Status) -> Self {
         Self {
+            code: status.code() as i32,
             status: Box::new(status),
             response: None,
             permanent: false,
+        }
+    }
+
+    /// An answer that says so.
+    fn answered(status: Status, code: Option<i32>, response: Response<Body>) -> Self {
+        let failed = Self::new(status);
+        Self {
+            code: code.unwrap_or(failed.code),
+            response: Some(Box::new(response)),
+            ..failed
         }
     }
 
@@ -90,7 +103,7 @@ impl Retryable for Failed {
         if self.permanent {
             Retry::Permanent
         } else {
-            Retry::Code(PolicyCode::Grpc(self.status.code() as i32))
+            Retry::Code(PolicyCode::Grpc(self.code))
         }
     }
 }
@@ -337,10 +350,8 @@ impl InvocationService {
 /// Reads up to the first message: an answer that has one is a success for the policy, one without is its status.
 async fn committed(response: Response<Body>) -> Result<Response<Body>, Failed> {
     if let Some(status) = status_of(response.headers()) {
-        return Err(Failed {
-            response: Some(Box::new(response)),
-            ..Failed::new(status)
-        });
+        let code = raw_code_of(response.headers());
+        return Err(Failed::answered(status, code, response));
     }
     let (parts, mut body) = response.into_parts();
     let first = match body.frame().await {
@@ -353,6 +364,7 @@ async fn committed(response: Response<Body>) -> Result<Response<Body>, Failed> {
         }
     };
     let status = first.trailers_ref().and_then(status_of);
+    let code = first.trailers_ref().and_then(raw_code_of);
     let response = Response::from_parts(
         parts,
         Body::boxed(Resumed {
@@ -361,10 +373,7 @@ async fn committed(response: Response<Body>) -> Result<Response<Body>, Failed> {
         }),
     );
     match status {
-        Some(status) => Err(Failed {
-            response: Some(Box::new(response)),
-            ..Failed::new(status)
-        }),
+        Some(status) => Err(Failed::answered(status, code, response)),
         None => Ok(response),
     }
 }

@@ -88,15 +88,6 @@ impl InvocationOptions {
     }
 }
 
-/// Left in the extensions of an answer of the HTTP endpoint: whom and what was invoked, for span and metric names.
-#[derive(Debug, Clone)]
-pub struct Invoked {
-    /// The target as the caller wrote it.
-    pub target: Arc<str>,
-    /// The method as the caller wrote it, decoded.
-    pub method: Arc<str>,
-}
-
 /// Service invocation of one sidecar.
 pub struct InvocationService {
     pub(crate) options: InvocationOptions,
@@ -269,7 +260,8 @@ impl InvocationService {
             })
             .await;
         outcome.map_err(|error| match error {
-            RunError::Op(error) => error,
+            // What the built-in retries make of it is not for other policies.
+            RunError::Op(error) => error.undecided(),
             other => InvokeError::plain(other.to_string()),
         })
     }

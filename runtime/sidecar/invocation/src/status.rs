@@ -140,6 +140,12 @@ impl InvokeError {
         self
     }
 
+    /// The same, as far as a further policy is concerned.
+    pub(crate) fn undecided(mut self) -> Self {
+        self.permanent = false;
+        self
+    }
+
     /// The same, wrapped by another text.
     pub(crate) fn wrapped(mut self, prefix: String) -> Self {
         self.prefix = Some(prefix);

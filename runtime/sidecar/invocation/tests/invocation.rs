@@ -182,6 +182,37 @@ async fn a_promise_of_more_bytes_than_come_is_forgiven() {
     }
 }
 
+#[tokio::test]
+async fn any_status_of_the_app_is_the_callers() {
+    let app = App::raw(|mut stream| async move {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let mut buffer = [0; 4096];
+        let read = stream.read(&mut buffer).await.unwrap();
+        let line = String::from_utf8_lossy(&buffer[..read]).into_owned();
+        let status = line
+            .split(['/', ' '])
+            .find(|part| part.parse::<u16>().is_ok())
+            .unwrap_or("400")
+            .to_owned();
+        let _ = stream
+            .write_all(
+                format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").as_bytes(),
+            )
+            .await;
+    })
+    .await;
+    let (caller, callee) = pair(app, Protocol::Http).await;
+    for sidecar in [&caller, &callee] {
+        for status in [200, 204, 301, 304, 403, 404, 501, 505, 509, 548, 599] {
+            let response = sidecar.get(&format!("/v1.0/invoke/callee/method/{status}")).await;
+            assert_eq!(response.status().as_u16(), status);
+        }
+        // Nobody asked for an upgrade; a raw client shows what is written.
+        let answer = support::raw_get(&sidecar.url("/v1.0/invoke/callee/method/101")).await;
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+    }
+}
+
 /// An app that sends one event, waits, and sends another.
 async fn event_app(gate: Arc<tokio::sync::Notify>) -> App {
     App::http(move |request| {
@@ -825,6 +856,24 @@ async fn addresses_outside_dapr_are_called_directly() {
         ))
         .await;
     assert_eq!(response.headers()["seen-path"], "/hello");
+    let resource = HttpEndpoint {
+        spec: HttpEndpointSpec {
+            headers: Vec::new(),
+            ..resource.spec.clone()
+        },
+        ..resource
+    };
+    caller.endpoints.upsert(&resource).unwrap();
+    let request = Request::post(caller.url("/v1.0/invoke/site/method/redirect"))
+        .body(Body::whole("x"))
+        .unwrap();
+    let response = caller.http(request).await;
+    assert_eq!(
+        response.headers()["seen-path"],
+        "/elsewhere",
+        "redirects of resources are followed"
+    );
+    assert_eq!(response.headers()["seen-method"], "GET");
     caller.endpoints.remove("site");
     assert_eq!(caller.get("/v1.0/invoke/site/method/hello").await.status(), 500);
 }

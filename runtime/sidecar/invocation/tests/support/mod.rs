@@ -117,6 +117,12 @@ pub(crate) async fn echo_app() -> App {
         if parts.uri.path() == "/missing" {
             *response.status_mut() = StatusCode::NOT_FOUND;
         }
+        if parts.uri.path().ends_with("/redirect") {
+            *response.status_mut() = StatusCode::FOUND;
+            response
+                .headers_mut()
+                .insert("location", HeaderValue::from_static("/elsewhere"));
+        }
         let body = body.collect().await.unwrap().to_bytes();
         *response.body_mut() = Body::whole(body);
         response
@@ -140,6 +146,20 @@ fn put_seen(out: &mut HeaderMap, seen: &HeaderMap) {
 
 pub(crate) async fn text(response: Response<Incoming>) -> String {
     String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+}
+
+/// What a server writes, as it writes it.
+pub(crate) async fn raw_get(url: &str) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let (address, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream
+        .write_all(format!("GET /{path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
+    let mut buffer = vec![0; 4096];
+    let read = stream.read(&mut buffer).await.unwrap();
+    String::from_utf8_lossy(&buffer[..read]).into_owned()
 }
 
 /// A sidecar with its front: HTTP and gRPC listeners as the public servers have them.
