@@ -5,6 +5,7 @@
 //! matches goes to the fallback endpoint (service invocation).
 
 mod cors;
+mod h2c_upgrade;
 mod limit;
 mod path;
 mod router;

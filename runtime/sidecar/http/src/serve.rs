@@ -15,7 +15,10 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::HttpService;
+use crate::{
+    HttpService,
+    h2c_upgrade::{self, Continued, FirstRequest},
+};
 
 /// Connections that are still busy this long after the shutdown began are cut (upstream: 10 s).
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -107,9 +110,18 @@ where
         .initial_connection_window_size(4 << 20)
         .max_concurrent_streams(1000);
     let builder = if options.h2c { builder } else { builder.http1_only() };
-    let service = service_fn(move |request: http::Request<Incoming>| {
+    let upgrades = options.h2c;
+    let closing = shutdown.clone();
+    let service = service_fn(move |mut request: http::Request<Incoming>| {
         let service = service.clone();
+        let closing = closing.clone();
         async move {
+            if upgrades && h2c_upgrade::is_asked(&request) {
+                let first = FirstRequest::of(&request);
+                let upgraded = hyper::upgrade::on(&mut request);
+                tokio::spawn(continue_in_http2(upgraded, first, service, closing));
+                return Ok(h2c_upgrade::switching());
+            }
             if header_size(request.headers()) > header_bytes {
                 let mut response = http::Response::new(Body::whole("431 Request Header Fields Too Large"));
                 *response.status_mut() = http::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
@@ -118,7 +130,7 @@ where
             Ok(service.serve(request.map(Body::from)).await)
         }
     });
-    let serving = builder.serve_connection(TokioIo::new(stream), service);
+    let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     let mut serving = std::pin::pin!(serving);
     let finished = match select(serving.as_mut(), std::pin::pin!(shutdown.cancelled())).await {
         Either::Left((finished, _)) => finished,
@@ -129,6 +141,33 @@ where
     };
     if let Err(error) = finished {
         tracing::debug!(target: "dapr.runtime.http", "connection ended: {error}");
+    }
+}
+
+/// Serves the rest of a connection that was upgraded from HTTP/1.1.
+async fn continue_in_http2(
+    upgraded: hyper::upgrade::OnUpgrade,
+    first: FirstRequest,
+    service: HttpService,
+    shutdown: CancellationToken,
+) {
+    let Ok(upgraded) = upgraded.await else { return };
+    let service = service_fn(move |request: http::Request<Incoming>| {
+        let service = service.clone();
+        async move { Ok::<_, Infallible>(service.serve(request.map(Body::from)).await) }
+    });
+    let io = TokioIo::new(Continued::new(upgraded, &first));
+    let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(io, service);
+    let mut serving = std::pin::pin!(serving);
+    let finished = match select(serving.as_mut(), std::pin::pin!(shutdown.cancelled())).await {
+        Either::Left((finished, _)) => finished,
+        Either::Right(((), _)) => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = finished {
+        tracing::debug!(target: "dapr.runtime.http", "upgraded connection ended: {error}");
     }
 }
 

@@ -27,6 +27,10 @@ use outrigger_sidecar_blocks::{
     ConversationServiceOptions, CryptoService, CryptoServiceOptions, InputBindings, InputBindingsOptions, LockService,
     LockServiceOptions, SecretsService, SecretsServiceOptions,
 };
+use outrigger_sidecar_grpc::{
+    GrpcOptions, GrpcServer, JobScope, TaskHub,
+    absent::{self, AbsentActors, AbsentJobs, AbsentTaskHub, AbsentWorkflows, ActorStreams},
+};
 use outrigger_sidecar_http::{ApiLogOptions, Bound, Cors, HttpService, HttpServiceOptions, TracingLayer};
 use outrigger_sidecar_invocation::{Forwarded, HttpEndpoints, InvocationOptions, InvocationService};
 use outrigger_sidecar_pubsub::{OutboxOptions, PubsubOptions, PubsubOutbox, PubsubService};
@@ -101,7 +105,7 @@ pub(crate) struct Assembly {
     pub(crate) resolver: Option<SharedResolver>,
     pub(crate) http: HttpService,
     pub(crate) public_http: HttpService,
-    pub(crate) grpc: crate::grpc_stub::GrpcServer,
+    pub(crate) grpc: GrpcServer,
     pub(crate) bound: parking_lot::Mutex<Listeners>,
     pub(crate) addresses: Addresses,
     /// Asks for the orderly end.
@@ -149,7 +153,6 @@ impl Assembly {
 
         let (listeners, addresses, internal_port) = bind(&options)?;
         let host_ip = host::address(&options.environment);
-        let internal_address = host::advertised(&options.internal_grpc_listen_address, host_ip, internal_port);
         let namespace = Namespace::from(options.namespace().unwrap_or("default"));
 
         let tables = Tables::default();
@@ -311,6 +314,10 @@ impl Assembly {
         let health = Arc::new(HealthApi::new(options.app_id.clone(), Arc::clone(&inbound), Arc::clone(&outbound)));
         let control = Arc::new(Control::new(Arc::clone(&metadata), stop.clone(), force.clone()));
 
+        let job_scope = JobScope {
+            app_id: options.app_id.clone(),
+            namespace: Namespace::from(options.namespace().unwrap_or_default()),
+        };
         let api_log = api_log(&options, &configuration);
         let token = options.environment.non_empty("DAPR_API_TOKEN");
         let mut endpoints: Vec<Endpoint> = Vec::new();
@@ -326,7 +333,7 @@ impl Assembly {
         endpoints.extend(metadata.endpoints());
         endpoints.extend(health.endpoints());
         endpoints.extend(control.endpoints());
-        endpoints.extend(crate::grpc_stub::absent_endpoints());
+        endpoints.extend(absent::endpoints(&job_scope));
         let public: Vec<Endpoint> = endpoints.iter().filter(|endpoint| endpoint.public).cloned().collect();
         if let Some(rules) = configuration.spec.api.as_ref().map(HttpApiRules::new) {
             endpoints.retain(|endpoint| {
@@ -355,7 +362,11 @@ impl Assembly {
             public,
             HttpServiceOptions { metrics: metrics.clone(), tracing: tracing_layer, ..HttpServiceOptions::default() },
         );
-        let grpc = crate::grpc_stub::GrpcServer::new(crate::grpc_stub::GrpcOptions {
+        let actor_streams = match &app {
+            Some(app) if app.protocol().is_http() => ActorStreams::Refused,
+            _ => ActorStreams::Accepted,
+        };
+        let grpc = GrpcServer::new(GrpcOptions {
             app_id: options.app_id.clone(),
             state: Arc::clone(&state),
             pubsub: Arc::clone(&pubsub),
@@ -367,15 +378,18 @@ impl Assembly {
             conversation,
             invocation: Arc::clone(&invocation),
             control,
-            x: None::<()>, api_token: token.map(outrigger_component::SecretString::from),
-            api_rules: configuration.spec.api.clone(),
+            actors: Arc::new(AbsentActors::new(actor_streams, stop.clone())),
+            workflows: Arc::new(AbsentWorkflows),
+            jobs: Arc::new(AbsentJobs::new(job_scope)),
+            task_hub: TaskHub::new(AbsentTaskHub),
+            api_token: token.map(Into::into),
+            api_rules: outrigger_sidecar_grpc::api_rules(&configuration.spec.api.clone().unwrap_or_default()),
+            api_log: api_log.is_some(),
             metrics: metrics.clone(),
             tracer: api_traced.then(|| tracer.clone()),
-            max_body_size: usize::try_from(options.max_body_size).unwrap_or(usize::MAX),
+            max_body_size: if options.max_body_size == 0 { u64::MAX } else { options.max_body_size },
             read_buffer_size: options.read_buffer_size,
-            api_log: api_log.is_some(),
         });
-        let _ = internal_address;
         Ok(Self {
             options,
             configuration,

@@ -55,7 +55,7 @@ impl Control {
     }
 }
 
-impl crate::grpc_stub::ControlApi for Control {
+impl outrigger_sidecar_grpc::ControlApi for Control {
     fn get_metadata(&self) -> GetMetadataResponse {
         self.metadata.grpc_get()
     }

@@ -6,7 +6,6 @@
 mod assembly;
 mod components;
 mod control;
-mod grpc_stub;
 mod health;
 mod host;
 mod inventory;

@@ -129,7 +129,7 @@ fn serve_early(assembly: &Arc<Assembly>, servers: &TaskTracker, close: &Cancella
     }
     let grpc = std::mem::take(&mut assembly.bound.lock().grpc);
     for bound in grpc {
-        servers.spawn(crate::grpc_stub::serve(bound, assembly.grpc.clone(), close.clone()));
+        servers.spawn(outrigger_sidecar_grpc::serve(bound, assembly.grpc.clone(), close.clone()));
     }
     tracing::info!(target: LOG, "API gRPC server is running on port {}", assembly.options.grpc_port);
 }
@@ -161,12 +161,8 @@ async fn init(
     // Peers may call as soon as they can find us, which is after the registration below.
     if let Some(listener) = assembly.bound.lock().internal.take() {
         let service = assembly.invocation.internal_service();
-        servers.spawn(crate::grpc_stub::serve_internal(
-            listener,
-            service,
-            assembly.options.read_buffer_size,
-            close_internal.clone(),
-        ));
+        let close = close_internal.clone();
+        servers.spawn(async move { service.serve_listener(listener, close).await });
     }
     if assembly.options.placement_addresses.is_empty() {
         tracing::info!(target: "dapr.runtime.actors", "Actor runtime disabled");
@@ -430,9 +426,7 @@ async fn start_inputs(assembly: &Assembly) {
             tracing::warn!(target: LOG, "failed to read from bindings: {error} ");
         }
     }
-    if !assembly.outbox.start().await {
-        tracing::warn!(target: LOG, "failed to subscribe to some outbox topics");
-    }
+    assembly.outbox.start().await;
 }
 
 /// `--dapr-block-shutdown-duration`: takes nothing new in, serves on, and waits for the time to pass or the app to
