@@ -1,0 +1,124 @@
+//! Secrets, configuration, locks and bindings in memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use http::StatusCode;
+use percent_encoding::percent_decode_str;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::BindingCall;
+use super::sidecar::{Inner, refuse};
+
+type Shared = State<Arc<Inner>>;
+
+pub(super) fn routes() -> Router<Arc<Inner>> {
+    Router::new()
+        .route("/v1.0/secrets/{store}/bulk", get(secrets))
+        .route("/v1.0/secrets/{store}/{secret}", get(secret))
+        .route("/v1.0/configuration/{store}", get(configuration))
+        .route("/v1.0-alpha1/lock/{store}", post(lock))
+        .route("/v1.0-alpha1/unlock/{store}", post(unlock))
+        .route("/v1.0/bindings/{binding}", post(binding))
+}
+
+fn no_store(code: &'static str, store: &str) -> Response {
+    refuse((StatusCode::BAD_REQUEST, code, format!("store {store} not found")))
+}
+
+async fn secret(State(inner): Shared, Path((store, secret)): Path<(String, String)>) -> Response {
+    match inner.cluster.0.secrets.lock().get(&store) {
+        None => no_store("ERR_SECRET_STORE_NOT_FOUND", &store),
+        Some(secrets) => match secrets.get(&secret) {
+            Some(values) => Json(values).into_response(),
+            None => refuse((
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "ERR_SECRET_GET",
+                format!(
+                    "failed getting secret with key {secret} from secret store {store}: secret not found"
+                ),
+            )),
+        },
+    }
+}
+
+async fn secrets(State(inner): Shared, Path(store): Path<String>) -> Response {
+    match inner.cluster.0.secrets.lock().get(&store) {
+        None => no_store("ERR_SECRET_STORE_NOT_FOUND", &store),
+        Some(secrets) => Json(secrets).into_response(),
+    }
+}
+
+async fn configuration(
+    State(inner): Shared,
+    Path(store): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let stores = inner.cluster.0.configuration.lock();
+    let Some(values) = stores.get(&store) else {
+        return no_store("ERR_CONFIGURATION_STORE_NOT_FOUND", &store);
+    };
+    let query = query.unwrap_or_default();
+    let keys: Vec<_> = query
+        .split('&')
+        .filter_map(|pair| pair.strip_prefix("key="))
+        .map(|key| percent_decode_str(key).decode_utf8_lossy())
+        .collect();
+    let items: serde_json::Map<String, Value> = values
+        .iter()
+        .filter(|(key, _)| keys.is_empty() || keys.iter().any(|wanted| wanted == key.as_str()))
+        .map(|(key, value)| (key.clone(), json!({"value": value, "version": ""})))
+        .collect();
+    Json(items).into_response()
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LockBody {
+    resource_id: String,
+    lock_owner: String,
+    #[serde(default)]
+    expiry_in_seconds: u64,
+}
+
+async fn lock(State(inner): Shared, Path(store): Path<String>, Json(body): Json<LockBody>) -> Json<Value> {
+    let mut locks = inner.cluster.0.locks.lock();
+    let place = format!("{store}/{}", body.resource_id);
+    let free = locks
+        .get(&place)
+        .is_none_or(|(_, until)| *until <= Instant::now());
+    if free {
+        let until = Instant::now() + Duration::from_secs(body.expiry_in_seconds);
+        locks.insert(place, (body.lock_owner, until));
+    }
+    Json(json!({"success": free}))
+}
+
+async fn unlock(State(inner): Shared, Path(store): Path<String>, Json(body): Json<LockBody>) -> Json<Value> {
+    let mut locks = inner.cluster.0.locks.lock();
+    let place = format!("{store}/{}", body.resource_id);
+    let status = match locks.get(&place).filter(|(_, until)| *until > Instant::now()) {
+        None => 1,
+        Some((owner, _)) if *owner != body.lock_owner => 2,
+        Some(_) => {
+            locks.remove(&place);
+            0
+        }
+    };
+    Json(json!({"status": status}))
+}
+
+async fn binding(State(inner): Shared, Path(binding): Path<String>, Json(body): Json<Value>) -> StatusCode {
+    inner.cluster.0.bindings.lock().push(BindingCall {
+        binding,
+        operation: body["operation"].as_str().unwrap_or_default().to_owned(),
+        data: body["data"].clone(),
+    });
+    StatusCode::NO_CONTENT
+}
