@@ -217,7 +217,12 @@ fn page(
         if outcome.passed > 0 {
             let _ = write!(verdict, " ({} of {} runs passed)", outcome.passed, outcome.runs);
         }
-        let reason = reasons.get(&case.name).map_or("", String::as_str);
+        let known = if outcome.verdict == Verdict::Skip {
+            "the suite skips it by itself"
+        } else {
+            ""
+        };
+        let reason = reasons.get(&case.name).map_or(known, String::as_str);
         let _ = writeln!(
             text,
             "| `{}` | {} | {verdict} | {reason} |",

@@ -15,7 +15,9 @@ pub(crate) fn length() -> anyhow::Result<Vec<String>> {
     let mut faults = Vec::new();
     for file in repo::files()? {
         // What is generated or a table of cases may be as long as it needs.
-        let free = file.components().any(|part| part.as_os_str() == "generated" || part.as_os_str() == "tests");
+        let free = file
+            .components()
+            .any(|part| part.as_os_str() == "generated" || part.as_os_str() == "tests");
         if free || file.extension() != Some("rs".as_ref()) {
             continue;
         }
