@@ -1,0 +1,81 @@
+//! Which program a command line means.
+
+use std::{ffi::OsString, path::Path, process::ExitCode};
+
+use outrigger_types::Environment;
+
+use crate::{daprd, exec, guard, verbs};
+
+/// The programs this binary can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    /// The sidecar: `outrigger daprd …`, or a link named `daprd`.
+    Daprd,
+    /// The command line: everything else.
+    Outrigger,
+    /// `outrigger __exec …`, internal: ties a process to the command line that started it.
+    Exec,
+    /// `outrigger __guard`, internal: ends what a killed command line left.
+    Guard,
+}
+
+impl Program {
+    /// Reads the program from its name and first argument; gives it and its own arguments.
+    #[must_use]
+    pub fn of(args: &[String]) -> (Self, &[String]) {
+        let name = args.first().map_or("", String::as_str);
+        let base = Path::new(name)
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or("");
+        let rest = args.get(1..).unwrap_or_default();
+        if base == "daprd" {
+            return (Self::Daprd, rest);
+        }
+        match rest.first().map(String::as_str) {
+            Some("daprd") => (Self::Daprd, &rest[1..]),
+            Some("__exec") => (Self::Exec, &rest[1..]),
+            Some("__guard") => (Self::Guard, &rest[1..]),
+            _ => (Self::Outrigger, rest),
+        }
+    }
+}
+
+/// Runs the program that the arguments mean. Arguments and environment are taken here, once.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<String> = args
+        .into_iter()
+        .map(|arg| arg.to_string_lossy().into_owned())
+        .collect();
+    match Program::of(&args) {
+        (Program::Daprd, args) => {
+            // `list`, ours and Dapr's, looks for processes of this name, however the program's file is called.
+            let _ = std::fs::write("/proc/self/comm", "daprd");
+            daprd::main(args)
+        }
+        (Program::Exec, args) => exec::main(args),
+        (Program::Guard, _) => guard::main(),
+        (Program::Outrigger, args) => {
+            let variables = std::env::vars_os();
+            let texts = variables
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+            verbs::main(args, Environment::from_pairs(texts))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_or_the_first_argument_decides() {
+        let args = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let daprd = args(&["/usr/local/bin/daprd", "--app-id", "a"]);
+        assert_eq!(Program::of(&daprd), (Program::Daprd, &daprd[1..]));
+        let verb = args(&["outrigger", "daprd", "--app-id", "a"]);
+        assert_eq!(Program::of(&verb), (Program::Daprd, &verb[2..]));
+        let run = args(&["outrigger", "run"]);
+        assert_eq!(Program::of(&run), (Program::Outrigger, &run[1..]));
+    }
+}

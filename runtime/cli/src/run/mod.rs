@@ -1,0 +1,110 @@
+//! `outrigger run` and `run -f`: apps with their sidecars, side by side, kept running.
+//!
+//! Flags or a run file ([`flags`], [`run_file`]) say what; [`plan`] turns it into processes with ports, arguments
+//! and variables; [`supervisor`] keeps them. No process outlives the command line: each is tied to it by the kernel
+//! ([`crate::exec`]), and its group is watched by a guard process ([`crate::guard`]).
+
+mod arguments;
+mod backoff;
+pub(crate) mod control;
+mod fields;
+mod flags;
+mod instance;
+mod plan;
+mod process;
+mod resources;
+pub(crate) mod run_file;
+mod settings;
+mod supervisor;
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+pub(crate) use flags::RunFlags;
+
+use self::{plan::Setting, supervisor::Run};
+use crate::{console::Status, verbs::Surroundings};
+
+/// Runs what the flags say until it ends.
+pub(crate) fn main(flags: RunFlags, around: &Surroundings) -> Result<ExitCode> {
+    if flags.kubernetes {
+        bail!("--kubernetes is not served by this version; without it the apps run on this machine");
+    }
+    let mut notes = Vec::new();
+    let (apps, file) = match &flags.run_file {
+        Some(path) => {
+            let ignored = flags.beside_run_file();
+            if !ignored.is_empty() {
+                let text = format!(
+                    "The following flags are ignored when using --run-file and should be configured in the run file instead: {}",
+                    ignored.join(", ")
+                );
+                notes.push((Status::Warning, text));
+            }
+            let path = run_file::locate(path).context("Failed to get run file path")?;
+            let file = run_file::read(&path, &around.working_dir, &around.folders)?;
+            if file.apps.is_empty() {
+                bail!("No apps to run");
+            }
+            notes.extend(file.warnings.iter().map(|text| (Status::Warning, text.clone())));
+            (file.apps, Some((file.path, file.name)))
+        }
+        None => (
+            vec![flags.into_app(around.runtime_path.as_deref(), &around.working_dir)?],
+            None,
+        ),
+    };
+    let ids = apps.iter().map(|app| app.app_id.clone()).collect::<Vec<_>>();
+    if let Some(twice) = ids
+        .iter()
+        .enumerate()
+        .find(|(index, id)| ids[..*index].contains(id))
+        .map(|(_, id)| id)
+    {
+        notes.push((
+            Status::Warning,
+            format!("the app id {twice:?} is used by several apps; use instances to run one app many times"),
+        ));
+    }
+    let this_program = this_program()?;
+    let daprd = around.environment.non_empty("OUTRIGGER_DAPRD").map(PathBuf::from);
+    let setting = Setting {
+        folders: &around.folders,
+        environment: &around.environment,
+        working_dir: &around.working_dir,
+        daprd: daprd.as_deref(),
+        this_program: &this_program,
+        json_logs: around.console.json(),
+        run_file: file.as_ref().map(|(path, name)| (path.as_path(), name.as_str())),
+    };
+    let (plans, more) = plan::plan(apps, setting)?;
+    notes.extend(more);
+    let mut ids: Vec<String> = plans.iter().map(|plan| plan.app_id.clone()).collect();
+    ids.dedup();
+    let info = control::Info {
+        cli_pid: std::process::id(),
+        run_template_path: file.map(|(path, _)| path),
+        apps: ids,
+    };
+    supervisor::run(Run {
+        plans,
+        notes,
+        info,
+        console: around.console,
+        this_program,
+        runs_folder: around.folders.runs()?,
+    })
+}
+
+/// This binary. The link in `/proc` stays right when the file is replaced while we run.
+fn this_program() -> Result<PathBuf> {
+    let link = Path::new("/proc/self/exe");
+    if link.exists() {
+        return Ok(link.to_owned());
+    }
+    std::env::current_exe().context("cannot tell where this program is")
+}
