@@ -242,7 +242,7 @@ async fn other_services_are_an_apps() {
         .await
         .unwrap();
     let all: Vec<_> = answer.into_inner().map(Result::unwrap).collect().await;
-    assert_eq!(all, [one.clone()]);
+    assert_eq!(all, ["one"]);
     assert_eq!(
         proxied(&sidecar, "Both", vec!["a", "b", "c"]).await,
         ["a", "b", "c"]
