@@ -1,0 +1,213 @@
+//! The `tasks` service: every change of a list and the events it means are one transaction (N2, N3).
+
+mod list;
+
+use std::time::Duration;
+
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, patch};
+use axum::{Json, Router};
+use http::{HeaderMap, StatusCode};
+use outrigger_kit::client::Operation;
+use outrigger_kit::{App, Error, Event, Outbox};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::instance::{Instance, KEY_HEADER};
+use crate::model::{TaskChange, TaskPage, is_user, now};
+use crate::reply::Refusal;
+use crate::{TOPIC, app_id};
+use list::{Change, Done, List, Outcome};
+
+/// Writers of one list meet this often at most before the caller is asked to come again.
+const TRIES: u32 = 12;
+/// The longest name of a change that is remembered.
+const MAX_KEY: usize = 100;
+
+#[derive(Clone)]
+struct Tasks {
+    instance: Instance,
+    outbox: Outbox,
+}
+
+/// The service.
+///
+/// # Errors
+/// If the environment holds settings that it cannot use.
+pub fn app(instance: &Instance) -> Result<App, Error> {
+    let outbox = Outbox::new(
+        &instance.client,
+        &instance.store,
+        "todo/tasks/",
+        &*instance.pubsub,
+        TOPIC,
+    );
+    let tasks = Tasks {
+        instance: instance.clone(),
+        outbox: outbox.clone(),
+    };
+    let routes = Router::new()
+        .route("/users/{user}/tasks", get(show).post(create).delete(clear_done))
+        .route("/users/{user}/tasks/{id}", patch(update).delete(remove))
+        .with_state(tasks);
+    let (recover, relay, waiting) = (outbox.clone(), outbox.clone(), outbox);
+    Ok(instance
+        .service(routes, move || waiting.waiting())?
+        .recover("outbox", move || {
+            let outbox = recover.clone();
+            async move { outbox.recover().await }
+        })
+        .background(move |stop| async move { relay.relay(stop).await }))
+}
+
+fn list_key(user: &str) -> String {
+    format!("todo/tasks/{user}")
+}
+
+fn check_user(user: &str) -> Result<(), Refusal> {
+    if is_user(user) {
+        Ok(())
+    } else {
+        Err(Refusal::not_found("no such user"))
+    }
+}
+
+async fn show(State(tasks): State<Tasks>, Path(user): Path<String>) -> Result<Json<TaskPage>, Refusal> {
+    check_user(&user)?;
+    let stored = tasks
+        .instance
+        .client
+        .state(&*tasks.instance.store)
+        .get::<List>(&list_key(&user))
+        .await?;
+    Ok(Json(stored.map(|item| item.value).unwrap_or_default().page()))
+}
+
+#[derive(Deserialize)]
+struct NewTask {
+    title: String,
+}
+
+async fn create(
+    State(tasks): State<Tasks>,
+    Path(user): Path<String>,
+    headers: HeaderMap,
+    Json(body): Json<NewTask>,
+) -> Result<Response, Refusal> {
+    let outcome = tasks
+        .change(&user, &headers, Change::create(&body.title)?)
+        .await?;
+    Ok((StatusCode::CREATED, Json(outcome)).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TaskPatch {
+    title: Option<String>,
+    done: Option<bool>,
+    if_rev: Option<u64>,
+}
+
+async fn update(
+    State(tasks): State<Tasks>,
+    Path((user, id)): Path<(String, String)>,
+    headers: HeaderMap,
+    Json(body): Json<TaskPatch>,
+) -> Result<Json<Value>, Refusal> {
+    let change = Change::update(id, body.title.as_deref(), body.done, body.if_rev)?;
+    tasks.change(&user, &headers, change).await.map(Json)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct IfRev {
+    if_rev: Option<u64>,
+}
+
+async fn remove(
+    State(tasks): State<Tasks>,
+    Path((user, id)): Path<(String, String)>,
+    Query(query): Query<IfRev>,
+    headers: HeaderMap,
+) -> Result<Json<Value>, Refusal> {
+    let change = Change::Delete {
+        id,
+        if_rev: query.if_rev,
+    };
+    tasks.change(&user, &headers, change).await.map(Json)
+}
+
+async fn clear_done(
+    State(tasks): State<Tasks>,
+    Path(user): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<Value>, Refusal> {
+    tasks.change(&user, &headers, Change::ClearDone).await.map(Json)
+}
+
+impl Tasks {
+    /// Makes a change and answers when it and its events are committed. Writers that meet take turns by etag; after
+    /// a lost answer the list itself tells whether the change took place.
+    async fn change(&self, user: &str, headers: &HeaderMap, change: Change) -> Result<Value, Refusal> {
+        check_user(user)?;
+        let key = headers
+            .get(KEY_HEADER)
+            .and_then(|key| key.to_str().ok())
+            .filter(|key| !key.is_empty());
+        if key.is_some_and(|key| key.len() > MAX_KEY) {
+            return Err(Refusal::invalid(format!(
+                "an idempotency key has at most {MAX_KEY} characters"
+            )));
+        }
+        // Without a name of the caller's the change still gets one, for the retries in here.
+        let key = key.map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned);
+        let state = self.instance.client.state(&*self.instance.store);
+        let mut last = None;
+        for attempt in 0..TRIES {
+            let stored = state.get::<List>(&list_key(user)).await?;
+            let (mut list, etag) = stored.map_or_else(Default::default, |item| (item.value, item.etag));
+            if let Some(outcome) = list.receipt(&key) {
+                return Ok(answer(&outcome));
+            }
+            let Outcome { done, happenings } = list.apply(&change, &key, now())?;
+            if happenings.is_empty() {
+                return Ok(answer(&done));
+            }
+            let events = happenings
+                .into_iter()
+                .map(|(happening, task, at)| {
+                    let data = TaskChange {
+                        user: user.to_owned(),
+                        task,
+                        at,
+                    };
+                    Event::new(happening.name(), app_id::TASKS, json!(data)).about(user)
+                })
+                .collect::<Vec<_>>();
+            let write = Operation::upsert(list_key(user), &list)?.if_match(etag.as_deref());
+            match self.outbox.commit(user, vec![write], &events).await {
+                Ok(()) => return Ok(answer(&done)),
+                Err(error @ (Error::Conflict { .. } | Error::Timeout(_))) => last = Some(error),
+                Err(error @ (Error::SidecarUnavailable { .. } | Error::Status { .. }))
+                    if error.is_retryable() =>
+                {
+                    last = Some(error);
+                }
+                Err(error) => return Err(error.into()),
+            }
+            tokio::time::sleep(pause(attempt)).await;
+        }
+        Err(last.map_or_else(|| Refusal::unavailable("too many changes at once"), Refusal::from))
+    }
+}
+
+fn answer(done: &Done) -> Value {
+    json!({"task": done.task, "rev": done.rev, "removed": done.removed})
+}
+
+/// Grows with each try and differs between writers, so that they part.
+fn pause(attempt: u32) -> Duration {
+    let spread = u64::from(uuid::Uuid::new_v4().as_bytes()[0]) * (1 << attempt.min(4)) / 16;
+    Duration::from_millis(2 + spread)
+}
