@@ -98,7 +98,7 @@ impl HttpService {
                     let served = response.extensions().get::<Served>().cloned();
                     tracing.end(span, response, served.as_ref().map(|served| &*served.0))
                 }
-                Err(refusal) => refusal,
+                Err(refusal) => *refusal,
             },
         };
         if let Some(observed) = observed {

@@ -44,7 +44,7 @@ impl TracingLayer {
     }
 
     /// Begins the span of a request; refuses a request whose baggage cannot be read.
-    pub(crate) fn begin(&self, mut request: Request<Body>) -> Result<(Request<Body>, Traced), Response<Body>> {
+    pub(crate) fn begin(&self, mut request: Request<Body>) -> Result<(Request<Body>, Traced), Box<Response<Body>>> {
         if request.uri().path().contains("/healthz") {
             return Ok((request, Traced { untraced: true, ..Traced::default() }));
         }
@@ -52,7 +52,7 @@ impl TracingLayer {
         let parent = SpanContext::from_headers(text(&TRACEPARENT), text(&TRACESTATE)).unwrap_or_default();
         let baggage = match check_baggage(&request) {
             Ok(baggage) => baggage,
-            Err(text) => return Err(Reply::text(StatusCode::BAD_REQUEST, &text)),
+            Err(text) => return Err(Box::new(Reply::text(StatusCode::BAD_REQUEST, &text))),
         };
         let path = percent_encoding::percent_decode_str(request.uri().path()).decode_utf8_lossy();
         let mut span = self.tracer.http_api(&path, &parent);

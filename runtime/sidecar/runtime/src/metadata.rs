@@ -143,6 +143,8 @@ struct AppHealthAnswer {
 struct ActorRuntime {
     runtime_status: &'static str,
     host_ready: bool,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    placement: &'static str,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)]
@@ -209,6 +211,11 @@ impl MetadataApi {
         }
     }
 
+    /// Upstream tells of the connection once it has decided whether there shall be one.
+    fn placement(&self) -> &'static str {
+        if self.inventory.actors_enabled() { "" } else { "placement: disconnected" }
+    }
+
     async fn http_get(self: Arc<Self>, _: ApiRequest) -> Result<Response<Body>, ApiError> {
         let named = |names: Vec<String>| names.into_iter().map(|name| Named { name }).collect();
         Reply::json(&Answer {
@@ -236,7 +243,11 @@ impl MetadataApi {
                 .collect(),
             http_endpoints: named(self.inventory.http_endpoints()),
             app_connection_properties: self.app_connection(),
-            actor_runtime: ActorRuntime { runtime_status: self.actor_status().0, host_ready: false },
+            actor_runtime: ActorRuntime {
+                runtime_status: self.actor_status().0,
+                host_ready: false,
+                placement: self.placement(),
+            },
             resiliencies: named(self.inventory.resiliencies()),
         })
     }
@@ -317,6 +328,7 @@ impl MetadataApi {
             }),
             actor_runtime: Some(wire::ActorRuntime {
                 runtime_status: self.actor_status().1.into(),
+                placement: self.placement().to_owned(),
                 ..wire::ActorRuntime::default()
             }),
             workflows: Some(wire::MetadataWorkflows::default()),
