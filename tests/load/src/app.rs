@@ -145,6 +145,9 @@ async fn connection(
             }
         }
         connection.send(&reply).await?;
+        if head.closes {
+            break;
+        }
     }
     Ok(())
 }

@@ -182,7 +182,12 @@ impl Sidecar {
         process::memory(self.service.pid(), "VmRSS")
     }
 
-    /// The highest resident memory so far, in bytes.
+    /// Forgets the highest resident memory: [`Sidecar::peak`] counts from here.
+    pub(crate) fn reset_peak(&self) -> anyhow::Result<()> {
+        fs::write(format!("/proc/{}/clear_refs", self.service.pid()), "5").context("reset the memory peak")
+    }
+
+    /// The highest resident memory since the reset, in bytes.
     pub(crate) fn peak(&self) -> anyhow::Result<u64> {
         process::memory(self.service.pid(), "VmHWM")
     }

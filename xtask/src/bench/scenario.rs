@@ -399,6 +399,8 @@ fn upload(plan: &Plan, side: &Side) -> anyhow::Result<Values> {
         (false, "upload_length_growth_mb", "upload_length_mb_per_second"),
     ] {
         let pair = Pair::start(plan, side, "upload", &["--max-body-size", "2Gi"])?;
+        pair.caller.reset_peak()?;
+        pair.callee.reset_peak()?;
         let before = (pair.caller.memory()?, pair.callee.memory()?);
         let bytes = plan.upload.to_string();
         let mut arguments = vec!["--bytes", bytes.as_str()];
