@@ -15,7 +15,7 @@ use std::{
 use rustix::process::Signal;
 use tokio::{
     io::AsyncWriteExt as _,
-    process::{Child, Command},
+    process::{Child, ChildStdin, Command},
     sync::{mpsc, oneshot},
     time::{Instant, sleep},
 };
@@ -131,27 +131,32 @@ fn spawn(program: &std::path::Path) -> io::Result<Child> {
 
 async fn keep(program: std::path::PathBuf, mut child: Child, mut inbox: mpsc::Receiver<Order>) {
     let mut groups = BTreeSet::new();
+    // Kept apart: waiting for a child closes the input that is still with it.
+    let mut input = child.stdin.take();
     loop {
         tokio::select! {
             order = inbox.recv() => match order {
                 None => return,
                 Some(Order::Watch(group, done)) => {
                     groups.insert(group);
-                    tell(&mut child, '+', group).await;
+                    tell(&mut input, '+', group).await;
                     let _ = done.send(());
                 }
                 Some(Order::Forget(group)) => {
                     groups.remove(&group);
-                    tell(&mut child, '-', group).await;
+                    tell(&mut input, '-', group).await;
                 }
             },
             _ = child.wait() => {
                 match spawn(&program) {
-                    Ok(next) => child = next,
+                    Ok(mut next) => {
+                        input = next.stdin.take();
+                        child = next;
+                    }
                     Err(_) => sleep(Duration::from_secs(1)).await,
                 }
                 for group in &groups {
-                    tell(&mut child, '+', *group).await;
+                    tell(&mut input, '+', *group).await;
                 }
             }
         }
@@ -159,8 +164,8 @@ async fn keep(program: std::path::PathBuf, mut child: Child, mut inbox: mpsc::Re
 }
 
 /// A guard that just died is noticed by its exit, not here.
-async fn tell(child: &mut Child, sign: char, group: Group) {
-    if let Some(input) = &mut child.stdin {
+async fn tell(input: &mut Option<ChildStdin>, sign: char, group: Group) {
+    if let Some(input) = input {
         let _ = input
             .write_all(format!("{sign}{}\n", group.leader()).as_bytes())
             .await;

@@ -384,23 +384,29 @@ fn descendants(root: u64) -> BTreeSet<u64> {
     found
 }
 
+fn is_guard(pid: u64) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("__guard"))
+}
+
 /// Asks an app through its sidecar; the answer is the app's process id.
 fn invoke(http_port: u64, app_id: &str) -> Option<u64> {
-    let mut stream = TcpStream::connect(("127.0.0.1", u16::try_from(http_port).unwrap())).ok()?;
+    ask(http_port, &format!("/v1.0/invoke/{app_id}/method/pid"))
+}
+
+/// Gets a number from a path.
+fn ask(port: u64, path: &str) -> Option<u64> {
+    let mut stream = TcpStream::connect(("127.0.0.1", u16::try_from(port).unwrap())).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
-    let request =
-        format!("GET /v1.0/invoke/{app_id}/method/pid HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     if !answer.starts_with("HTTP/1.1 200") {
         return None;
     }
-    answer
-        .rsplit("\r\n\r\n")
-        .next()?
-        .lines()
-        .find_map(|line| line.trim().parse().ok())
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+    body.lines().nth(usize::from(chunked))?.trim().parse().ok()
 }
 
 fn this_program() -> String {
@@ -482,15 +488,21 @@ fn killed_processes_are_back_in_two_seconds() {
         .collect();
     for row in &rows {
         let (http, app) = (number(row, "httpPort"), number(row, "appPort"));
-        let direct = || TcpStream::connect(("127.0.0.1", u16::try_from(app).unwrap())).is_ok();
         let victim = number(row, "appPid");
         send(victim, Signal::KILL);
-        eventually(BACK, &running, "the app", || !alive(victim) && direct());
+        let app_took = eventually(BACK, &running, "the app", || {
+            ask(app, "/pid").is_some_and(|pid| pid != victim)
+        });
         let victim = number(row, "daprdPid");
         send(victim, Signal::KILL);
-        eventually(BACK, &running, "the sidecar", || {
+        let sidecar_took = eventually(BACK, &running, "the sidecar", || {
             !alive(victim) && invoke(http, &tasks).is_some()
         });
+        println!(
+            "back after: app {} ms, sidecar {} ms",
+            app_took.as_millis(),
+            sidecar_took.as_millis()
+        );
     }
     *stop.lock().unwrap() = true;
     load.into_iter().for_each(|thread| thread.join().unwrap());
@@ -546,6 +558,13 @@ fn nothing_outlives_a_killed_command_line() {
         family = descendants(cli);
         family.len() == 4
     });
+    // A killed guard is replaced and knows what to guard.
+    let guard = *family.iter().find(|pid| is_guard(**pid)).unwrap();
+    send(guard, Signal::KILL);
+    eventually(BACK, &running, "a new guard", || {
+        family = descendants(cli);
+        family.len() == 4 && family.iter().any(|pid| *pid != guard && is_guard(*pid))
+    });
     running.signal(Signal::KILL);
     eventually(Duration::from_secs(10), &running, "the end of all", || {
         !family.iter().any(|pid| alive(*pid))
@@ -566,7 +585,13 @@ fn one_app_of_a_run_file_is_stopped_for_good() {
         status.success() && text.contains(&format!("app stopped successfully: {one}")),
         "{text}"
     );
-    assert!(!alive(number(&row, "appPid")) && !alive(number(&row, "daprdPid")));
+    for key in ["appPid", "daprdPid"] {
+        assert!(
+            !alive(number(&row, key)),
+            "{key} of {row} lives:\n{}",
+            running.text()
+        );
+    }
     assert!(home.list(&one).is_empty());
     assert_eq!(home.list(&other).len(), 1);
     let (status, text) = home.outrigger(&["stop", "--app-id", &one]);

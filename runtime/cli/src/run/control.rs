@@ -20,6 +20,9 @@ use tokio::{
 /// Longest line.
 const MAX_LINE: u64 = 64 * 1024;
 
+const STOPPED: &str = "stopped";
+const UNKNOWN: &str = "unknown app";
+
 /// How long a request may take to arrive; a stop takes longer, up to the graces.
 const READ_LIMIT: Duration = Duration::from_secs(2);
 
@@ -83,11 +86,7 @@ async fn serve(mut stream: UnixStream, info: Info, stops: mpsc::Sender<StopReque
         Some(("stop", app_id)) => {
             let (done, stopped) = oneshot::channel();
             let known = stops.send((app_id.to_owned(), done)).await.is_ok() && stopped.await.unwrap_or(true);
-            if known {
-                "stopped".to_owned()
-            } else {
-                "unknown app".to_owned()
-            }
+            if known { STOPPED } else { UNKNOWN }.to_owned()
         }
         _ => "unknown request".to_owned(),
     };
@@ -123,14 +122,14 @@ pub(crate) async fn runs(folder: &Path) -> Vec<(Info, PathBuf)> {
     found
 }
 
-/// Stops an app of a run; returns when it is stopped.
-pub(crate) async fn stop(socket: &Path, app_id: &str) -> Result<()> {
-    let answer = ask(socket, &format!("stop {app_id}"), STOP_LIMIT).await?;
-    // A command line that stopped its last app may be gone before it answers.
-    if !matches!(answer.as_str(), "stopped" | "") {
-        bail!("{answer}");
+/// Stops an app of a run; returns when it is stopped, with whether the run had it.
+pub(crate) async fn stop(socket: &Path, app_id: &str) -> Result<bool> {
+    match ask(socket, &format!("stop {app_id}"), STOP_LIMIT).await?.as_str() {
+        // A command line that stopped its last app may be gone before it answers.
+        STOPPED | "" => Ok(true),
+        UNKNOWN => Ok(false),
+        other => bail!("the run does not understand: {other}"),
     }
-    Ok(())
 }
 
 async fn ask(socket: &Path, request: &str, limit: Duration) -> Result<String> {

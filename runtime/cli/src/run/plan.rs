@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    io::IsTerminal as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -292,7 +293,8 @@ fn one(
         env: arguments::app_variables(&app, &chosen_ports),
         dir: app.dir.clone(),
         reserved: app_held,
-        reads_input: !many,
+        // From a terminal a background group would be stopped for reading.
+        reads_input: !many && !std::io::stdin().is_terminal(),
     });
     if process.is_none() {
         notes.push((

@@ -4,7 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, Result};
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot},
     time::timeout,
 };
@@ -66,7 +66,7 @@ pub(super) fn run(run: Run) -> Result<ExitCode> {
 async fn supervise(run: Run, mux: Mux) -> Result<ExitCode> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
-    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
+    let mut hangup = signal_unless_ignored().context("cannot listen for signals")?;
     let guard = Guard::start(&run.this_program).context("cannot start the guard process")?;
     let (pumping, mut pumps) = mpsc::channel(1);
     let context = Context {
@@ -123,7 +123,7 @@ async fn supervise(run: Run, mux: Mux) -> Result<ExitCode> {
             }
             _ = interrupt.recv() => true,
             _ = terminate.recv() => true,
-            _ = hangup.recv() => true,
+            () = received(&mut hangup) => true,
             () = mux.closed(), if !state.ending => true,
         };
         if signalled && state.ending {
@@ -139,6 +139,29 @@ async fn supervise(run: Run, mux: Mux) -> Result<ExitCode> {
     // Readers of last lines end when the pipes are closed; something outside our groups may hold one open.
     let _ = timeout(LAST_LINES, pumps.recv()).await;
     Ok(state.exit_code())
+}
+
+/// SIGHUP, unless whoever started us had it ignored (`nohup`).
+fn signal_unless_ignored() -> std::io::Result<Option<Signal>> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status
+        .lines()
+        .find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    let bit = 1 << (rustix::process::Signal::HUP.as_raw() - 1);
+    if ignored.unwrap_or(0) & bit != 0 {
+        Ok(None)
+    } else {
+        signal(SignalKind::hangup()).map(Some)
+    }
+}
+
+async fn received(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
+    }
 }
 
 fn started(plan: &InstancePlan) -> String {
@@ -220,8 +243,8 @@ impl State {
     fn stop_app(&mut self, (app_id, done): StopRequest) {
         let mut known = false;
         for slot in self.slots.iter_mut().filter(|slot| slot.app_id == app_id) {
+            known |= !slot.gone();
             slot.stopping = true;
-            known = true;
         }
         if known {
             self.waiting.push((app_id, done));

@@ -124,11 +124,11 @@ async fn stop_app(app_id: &str, folder: &Path) -> Result<()> {
         if !info.apps.iter().any(|id| id == app_id) {
             continue;
         }
-        found = true;
         if info.apps.len() == 1 {
             end(info.cli_pid).await?;
+            found = true;
         } else {
-            control::stop(&socket, app_id).await?;
+            found |= control::stop(&socket, app_id).await?;
         }
     }
     let sidecars = sidecars::list().await;
