@@ -55,10 +55,16 @@ pub(crate) async fn run(assembly: Arc<Assembly>) -> Exit {
         let close_internal = close_internal.clone();
         async move {
             init(&assembly, &servers, &close_servers, &close_internal).await?;
+            // Whoever sees the sidecar ready may count on its subscriptions, unless the app's health decides.
+            let started = assembly.app_health.borrow().is_healthy();
+            if started {
+                read_app_config(&assembly).await;
+                start_inputs(&assembly).await;
+            }
             let elapsed = began.elapsed().as_millis();
             tracing::info!(target: LOG, "dapr initialized. Status: Running. Init Elapsed {elapsed}ms");
             assembly.inbound.ready("runtime");
-            follow_app(&assembly).await
+            follow_app(&assembly, started).await
         }
     };
     let mut working = std::pin::pin!(working);
@@ -353,13 +359,12 @@ async fn wait_for_app(assembly: &Assembly) {
     tracing::info!(target: LOG, "application discovered on port {}", app.port);
 }
 
-/// Keeps inputs running while the app is healthy.
-async fn follow_app(assembly: &Arc<Assembly>) -> Result<(), Fatal> {
+/// Keeps inputs running while the app is healthy. `running` tells whether they run already.
+async fn follow_app(assembly: &Arc<Assembly>, mut running: bool) -> Result<(), Fatal> {
     let probes = probe(assembly);
     let follow = async {
         let mut health = assembly.app_health.subscribe();
-        let mut known = false;
-        let mut running = false;
+        let mut known = running;
         loop {
             let healthy = health.borrow_and_update().is_healthy();
             if healthy && !running {
