@@ -145,7 +145,7 @@ fn answer(stream: TcpStream) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut writer = stream;
     loop {
-        let (mut path, mut length) = (String::new(), 0);
+        let (mut path, mut length, mut last) = (String::new(), 0, false);
         loop {
             let mut line = String::new();
             if reader.read_line(&mut line).unwrap_or(0) == 0 {
@@ -154,9 +154,11 @@ fn answer(stream: TcpStream) {
             if path.is_empty() {
                 path = line.split(' ').nth(1).unwrap_or("").to_owned();
             }
-            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            let field = line.to_ascii_lowercase();
+            if let Some(value) = field.strip_prefix("content-length:") {
                 length = value.trim().parse().unwrap_or(0);
             }
+            last |= field.starts_with("connection: close");
             if line == "\r\n" {
                 break;
             }
@@ -171,7 +173,7 @@ fn answer(stream: TcpStream) {
             "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
-        if writer.write_all(head.as_bytes()).is_err() {
+        if writer.write_all(head.as_bytes()).is_err() || last {
             return;
         }
     }
