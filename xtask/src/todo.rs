@@ -10,17 +10,13 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<()> {
     let rest = args.trailing();
     args.finish()?;
     let programs = repo::build(&profile, &["outrigger", "outrigger-todo"])?;
-    // The run file names its programs without a path: they are found here.
-    let path = std::env::join_paths(
-        std::iter::once(programs.clone())
-            .chain(std::env::var_os("PATH").iter().flat_map(std::env::split_paths)),
-    )?;
     println!("==> outrigger run -f apps/todo/dapr.yaml");
     let error = Command::new(programs.join("outrigger"))
         .args(["run", "-f", "apps/todo/dapr.yaml"])
         .args(rest)
         .current_dir(repo::root())
-        .env("PATH", path)
+        // Else the run file starts the newest build, which may be another profile's.
+        .env("TODO_BIN", programs.join("todo"))
         .exec();
     Err(error.into())
 }
