@@ -40,7 +40,11 @@ impl Folders {
         let runtime = absolute("XDG_RUNTIME_DIR")
             .filter(|path| path.is_dir())
             .map_or_else(
-                || std::env::temp_dir().join(format!("outrigger-{user}")),
+                || {
+                    absolute("TMPDIR")
+                        .unwrap_or_else(|| PathBuf::from("/tmp"))
+                        .join(format!("outrigger-{user}"))
+                },
                 |path| path.join("outrigger"),
             );
         let dapr_parent = environment

@@ -108,11 +108,12 @@ fn app(args: &[String]) -> ExitCode {
         "park" => park(),
         // A process that starts another one, as `npm start` does.
         "family" => {
-            let child = Command::new(std::env::current_exe().unwrap())
+            let mut child = Command::new(std::env::current_exe().unwrap())
                 .args(["app", "park"])
                 .spawn()
                 .unwrap();
             println!("child {}", child.id());
+            let _ = child.wait();
             park()
         }
         // Answers every path but the sidecar's own questions with its process id.

@@ -258,7 +258,8 @@ impl State {
         let apps = self.slots.iter().any(|slot| slot.app);
         for slot in self.slots.iter().filter(|slot| slot.stopping) {
             raise(&slot.wishes.app);
-            if !slot.app && !(self.ending && apps) {
+            let waits = slot.app || (self.ending && apps);
+            if !waits {
                 raise(&slot.wishes.sidecar);
             }
         }
