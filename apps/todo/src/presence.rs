@@ -16,6 +16,7 @@ const EVERY: Duration = Duration::from_secs(1);
 pub const STALE: i64 = 3_500;
 /// Instances that have been down for so long are forgotten (ms).
 const FORGOTTEN: i64 = 120_000;
+const TRIES: usize = 4;
 
 /// The last sign of life of an instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,41 +46,49 @@ impl Presence {
         Self(instance)
     }
 
-    /// Writes signs of life until `stop`. A failure needs no word here: it shows as silence.
+    /// Writes signs of life until `stop`, then takes leave: who goes on purpose is not missed. A failure needs no
+    /// word here: it shows as silence.
     pub(crate) async fn announce(&self, waiting: impl Fn() -> usize, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            // Instances of one app meet here; the loser tries again at once, the sign is a second late at worst.
-            for _ in 0..3 {
-                match self.sign(waiting()).await {
-                    Err(Error::Conflict { .. }) => {}
-                    Ok(()) => break,
-                    Err(error) => {
-                        tracing::debug!(%error, "no sign of life written");
-                        break;
-                    }
-                }
-            }
+            self.write(Some(waiting())).await;
             tokio::select! {
                 () = tokio::time::sleep(EVERY) => {}
                 () = stop.cancelled() => {}
             }
         }
+        self.write(None).await;
     }
 
-    async fn sign(&self, waiting: usize) -> Result<(), Error> {
+    /// Instances of one app meet here; the loser tries again at once, the sign is a second late at worst.
+    async fn write(&self, waiting: Option<usize>) {
+        for _ in 0..TRIES {
+            match self.sign(waiting).await {
+                Err(Error::Conflict { .. }) => {}
+                Ok(()) => return,
+                Err(error) => return tracing::debug!(%error, "no sign of life written"),
+            }
+        }
+    }
+
+    async fn sign(&self, waiting: Option<usize>) -> Result<(), Error> {
         let instance = &self.0;
         let state = instance.client.state(&*instance.store);
         let stored = state.get::<Signs>(&key(instance.app)).await?;
         let (mut signs, etag) = stored.map_or_else(Default::default, |item| (item.value, item.etag));
         let at = now();
         signs.retain(|_, sign| at - sign.at < FORGOTTEN);
-        let sign = Sign {
-            instance: instance.name.to_string(),
-            at,
-            sidecar: instance.client.endpoint().to_string(),
-            waiting,
+        match waiting {
+            None => signs.remove(&*instance.slot),
+            Some(waiting) => signs.insert(
+                instance.slot.to_string(),
+                Sign {
+                    instance: instance.name.to_string(),
+                    at,
+                    sidecar: instance.client.endpoint().to_string(),
+                    waiting,
+                },
+            ),
         };
-        signs.insert(instance.slot.to_string(), sign);
         let write = Operation::upsert(key(instance.app), &signs)?.if_match(etag.as_deref());
         state.save(&[write]).await
     }

@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 pub use ack::Ack;
 pub use subscription::Subscription;
@@ -234,11 +235,12 @@ impl App {
         let router = self.build(&startup);
         let stopping = self.stopping.clone();
         let graceful = stopping.clone().cancelled_owned();
-        let mut server = tokio::spawn(async move {
+        // Whoever gives up on serving gives up on the listener too.
+        let mut server = AbortOnDropHandle::new(tokio::spawn(async move {
             axum::serve(listener, router)
                 .with_graceful_shutdown(graceful)
                 .await
-        });
+        }));
         let finish = CancellationToken::new();
         let mut background = JoinSet::new();
         let recoveries = std::mem::take(&mut self.recoveries);

@@ -1,0 +1,26 @@
+//! The todo app from outside: its services beside in-memory sidecars, its page in headless Chromium, and the whole of
+//! it as processes under `outrigger run` (N1–N3, N5).
+
+mod api;
+mod browser;
+mod client;
+mod house;
+mod processes;
+mod webdriver;
+
+use std::time::Duration;
+
+/// Waits until `condition` holds and returns what it found.
+async fn until<T, F: AsyncFnMut() -> Option<T>>(what: &str, mut condition: F) -> T {
+    let wait = async {
+        loop {
+            if let Some(found) = condition().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), wait)
+        .await
+        .unwrap_or_else(|_| panic!("waited in vain: {what}"))
+}

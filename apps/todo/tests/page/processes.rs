@@ -1,0 +1,214 @@
+//! The whole app as processes under `outrigger run -f`, with its own run file.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::browser;
+use super::client::Visitor;
+use super::until;
+use super::webdriver::Browser;
+
+struct Running {
+    outrigger: Child,
+    url: String,
+    /// Removed when the run is over.
+    _folder: tempfile::TempDir,
+}
+
+/// The `outrigger` beside the `todo` that this test was built with.
+fn outrigger() -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_BIN_EXE_todo")).with_file_name("outrigger");
+    if path.exists() {
+        return Some(path);
+    }
+    println!("skipped: there is no outrigger beside todo; build it with: cargo build -p outrigger");
+    None
+}
+
+impl Running {
+    /// Copies run file and resources to a folder of its own, so that runs share no data, and starts them.
+    async fn start(outrigger: &Path) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        for part in ["resources", "data"] {
+            std::fs::create_dir(folder.path().join(part)).unwrap();
+        }
+        for file in std::fs::read_dir(here.join("resources")).unwrap() {
+            let file = file.unwrap().path();
+            std::fs::copy(
+                &file,
+                folder.path().join("resources").join(file.file_name().unwrap()),
+            )
+            .unwrap();
+        }
+        for file in ["dapr.yaml", "todo.sh"] {
+            std::fs::copy(here.join(file), folder.path().join(file)).unwrap();
+        }
+        let mut outrigger = Command::new(outrigger)
+            .args(["run", "-f"])
+            .arg(folder.path().join("dapr.yaml"))
+            .env("TODO_BIN", env!("CARGO_BIN_EXE_todo"))
+            .env("OUTRIGGER_REGISTRY_DIR", folder.path().join("registry"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        let output = outrigger.stdout.take().unwrap();
+        let (found, url) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                if let Some((_, url)) = line.split_once("The todo page is at ") {
+                    let _ = found.send(url.trim().trim_end_matches('/').to_owned());
+                }
+                // Shown when the test fails.
+                println!("{line}");
+            }
+        });
+        let url = tokio::task::spawn_blocking(move || url.recv_timeout(Duration::from_secs(60)))
+            .await
+            .unwrap()
+            .expect("the gateway prints its address");
+        Self {
+            outrigger,
+            url,
+            _folder: folder,
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = Command::new("kill")
+            .args(["-TERM", &self.outrigger.id().to_string()])
+            .status();
+        let _ = self.outrigger.wait();
+    }
+}
+
+/// The process ids of an app's services, from the names of its instances.
+fn pids(strip: &Value, app: &str) -> Vec<String> {
+    let services = strip["services"].as_array().unwrap();
+    let line = services.iter().find(|line| line["app"] == app).unwrap();
+    let instances = line["instances"].as_array().unwrap().iter();
+    instances
+        .filter_map(|member| {
+            member["instance"]
+                .as_str()?
+                .rsplit_once('-')?
+                .1
+                .parse::<u32>()
+                .ok()
+        })
+        .map(|pid| pid.to_string())
+        .collect()
+}
+
+fn signal(name: &str, pid: &str) {
+    let status = Command::new("kill").args([name, pid]).status().unwrap();
+    assert!(status.success(), "kill {name} {pid}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_are_stopped_and_killed_and_nothing_is_lost() {
+    let Some(outrigger) = outrigger() else { return };
+    let running = Running::start(&outrigger).await;
+    let visitor = Visitor::enter(&running.url, "me").await;
+    until(
+        "two instances of tasks and one of the others are up",
+        async || {
+            let strip = visitor.get("/api/status").await.body;
+            let up = |app: &str, count| pids(&strip, app).len() == count;
+            (up("tasks", 2) && up("notifications", 1) && up("stats", 1)).then_some(())
+        },
+    )
+    .await;
+    until("tasks answers", async || {
+        (visitor.get("/api/tasks").await.status == 200).then_some(())
+    })
+    .await;
+
+    if let Some(browser) = Browser::start().await {
+        let (one, two) = browser::two_windows(&browser, &running.url).await;
+        browser::windows_stay_in_step(&browser, &one, &two).await;
+        // A service that hangs: red, counted, and then everything arrives.
+        let strip = visitor.get("/api/status").await.body;
+        let hung = pids(&strip, "notifications").remove(0);
+        signal("-STOP", &hung);
+        browser::add(&browser, &one, "While it hangs").await;
+        browser
+            .wait(
+                &one,
+                "document.querySelector('[data-app=notifications]').dataset.state === 'down'",
+            )
+            .await;
+        browser
+            .wait(&one, "document.querySelector('#waiting').dataset.count === '1'")
+            .await;
+        if let Ok(folder) = std::env::var("TODO_PICTURES") {
+            std::fs::write(format!("{folder}/processes.png"), browser.picture(&one).await).unwrap();
+        }
+        signal("-CONT", &hung);
+        browser
+            .wait(&two, "document.querySelectorAll('#list .task').length === 4")
+            .await;
+        browser
+            .wait(&one, "document.querySelector('#waiting').dataset.count === '0'")
+            .await;
+        browser.close().await;
+    }
+
+    // Services are killed while somebody writes: what was answered 201 is there, and its event arrives once.
+    let before = visitor.get("/api/tasks").await.body["rev"].as_u64().unwrap();
+    let mut wanted = Vec::new();
+    for round in 0..12 {
+        if round % 3 == 1 {
+            let strip = visitor.get("/api/status").await.body;
+            let app = ["tasks", "notifications", "stats", "tasks"][round / 3];
+            if let Some(pid) = pids(&strip, app).first() {
+                let _ = Command::new("kill").args(["-KILL", pid]).status();
+            }
+        }
+        let title = format!("round {round}");
+        let body = json!({"title": title});
+        let key = [("idempotency-key", title.as_str())];
+        until("the task is taken", async || {
+            let answer = visitor.send("POST", "/api/tasks", Some(&body), &key).await?;
+            (answer.status == 201).then_some(())
+        })
+        .await;
+        wanted.push(title);
+    }
+    let list = visitor.get("/api/tasks").await.body;
+    let titles: Vec<_> = list["tasks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|task| &task["title"])
+        .collect();
+    assert_eq!(
+        list["rev"].as_u64().unwrap() - before,
+        12,
+        "each change once: {titles:?}"
+    );
+    assert!(
+        wanted
+            .iter()
+            .all(|title| titles.iter().any(|found| *found == title))
+    );
+    until("every event has arrived, once", async || {
+        let feed = visitor.get("/api/feed").await;
+        (feed.status == 200 && feed.body["head"] == list["rev"]).then_some(())
+    })
+    .await;
+    until("and has been counted", async || {
+        let stats = visitor.get("/api/stats").await;
+        let created = stats.body["today"]["created"].as_u64()?;
+        (created == titles.len() as u64).then_some(())
+    })
+    .await;
+}
