@@ -1,0 +1,19 @@
+//! The real `daprd` program from outside: what goes in by flags, files and sockets, and what comes out.
+//!
+//! `OUTRIGGER_BIN` names another program to test (run with `daprd` as its first argument unless it is called that);
+//! without it the workspace's own is built and run. `REFERENCE_DAPRD_DIR` names a folder with a `daprd` of Dapr
+//! 1.18.2 for the tests of a mixed mesh, which say so when they are left out. `BLACKBOX_SEED` changes what the fuzz
+//! tests send.
+
+#![allow(clippy::print_stderr, reason = "a test says why it leaves something out")]
+
+mod broken_resources;
+mod durability;
+mod fuzz_grpc;
+mod fuzz_http;
+mod listeners;
+mod mixed_mesh;
+mod moving_callee;
+mod overload;
+mod process;
+mod support;
