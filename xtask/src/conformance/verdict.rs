@@ -33,7 +33,7 @@ impl Verdict {
 
 /// Reads `--- PASS: Test_Integration/<case>` and `…/<case>/run` from verbose output. A case passes when its body
 /// passed and so did its frame: programs must also start and leave as the case expects. A skipped body is a skip even
-/// though its frame passes.
+/// though its frame passes. What still runs when the suite's time is over has failed.
 pub(crate) fn verdicts<'a>(output: &str, cases: &'a [String]) -> HashMap<&'a str, Verdict> {
     let mut frames = HashMap::new();
     let mut bodies = HashMap::new();
@@ -51,6 +51,9 @@ pub(crate) fn verdicts<'a>(output: &str, cases: &'a [String]) -> HashMap<&'a str
             None => frames.insert(name, verdict),
         };
     }
+    for case in hanging(output) {
+        frames.insert(case, Verdict::Fail);
+    }
     cases
         .iter()
         .filter_map(|case| {
@@ -65,6 +68,25 @@ pub(crate) fn verdicts<'a>(output: &str, cases: &'a [String]) -> HashMap<&'a str
             Some((case.as_str(), verdict))
         })
         .collect()
+}
+
+/// The cases that Go lists as running when it gives up.
+fn hanging(output: &str) -> impl Iterator<Item = &str> {
+    let list = output
+        .split_once("panic: test timed out after")
+        .map_or("", |(_, rest)| rest);
+    let list = list.split_once("running tests:").map_or("", |(_, rest)| rest);
+    list.lines().skip(1).map_while(|line| {
+        let (name, _) = line
+            .trim_start()
+            .strip_prefix("Test_Integration")?
+            .rsplit_once(" (")?;
+        let name = name.trim_start_matches('/');
+        Some(match name.split_once("/run/") {
+            Some((case, _)) => case,
+            None => name.strip_suffix("/run").unwrap_or(name),
+        })
+    })
 }
 
 #[cfg(test)]
@@ -87,6 +109,12 @@ mod tests {
     fn a_skipped_body_does_not_count() {
         let skip = "--- SKIP: Test_Integration/a/b/run (0.10s)\n--- PASS: Test_Integration/a/b (1.00s)\n";
         assert_eq!(verdict(skip), Some(Verdict::Skip));
+    }
+
+    #[test]
+    fn what_hangs_has_failed() {
+        let hangs = "panic: test timed out after 2m30s\n\trunning tests:\n\t\tTest_Integration (2m)\n\t\tTest_Integration/a/b/run (2m20s)\n\ngoroutine 1\n";
+        assert_eq!(verdict(hangs), Some(Verdict::Fail));
     }
 
     #[test]
