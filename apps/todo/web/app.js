@@ -23,7 +23,8 @@ const began = Date.now();
 
 class Refused extends Error {
   constructor(status, body, retryAfter) {
-    super(body?.error?.message ?? 'The server cannot be reached.');
+    const text = body?.error?.message ?? 'the server cannot be reached';
+    super(`${text[0].toUpperCase()}${text.slice(1)}.`);
     this.status = status;
     this.code = body?.error?.code ?? '';
     this.current = body?.current;
@@ -117,9 +118,9 @@ function loadStatsSoon() {
   statsTimer = setTimeout(async () => {
     try {
       const { today } = await once('GET', '/api/stats');
-      const parts = [`${today.completed} done today`, `${today.created} added`];
-      $('today').textContent = parts.join(' · ');
-    } catch { /* a nicety; the strip says that stats are away */ }
+      const some = today.completed + today.created > 0;
+      $('today').textContent = some ? `${today.completed} done today · ${today.created} added` : '';
+    } catch { /* nice to have; the strip says that stats are away */ }
   }, 400);
 }
 
@@ -218,7 +219,9 @@ function live(now) {
     banner('Live updates are paused: the notifications service is away. Your changes are saved; what happened meanwhile follows.');
   } else if (now === 'offline') {
     banner('The connection is lost. Trying again…', 'bad');
+    // Nobody tells any more how the services are.
     for (const chip of document.querySelectorAll('.service')) chip.dataset.state = 'unknown';
+    for (const light of document.querySelectorAll('.lights i')) light.dataset.light = 'unknown';
   } else {
     banner('');
   }
@@ -355,7 +358,7 @@ function render() {
   let stop = active ?? list.querySelector('.task[tabindex="0"]') ?? list.firstElementChild;
   for (const row of list.children) row.tabIndex = row === stop ? 0 : -1;
 
-  $('summary').textContent = !state.loaded ? 'Your tasks' : open === 0 ? 'All done' : open === 1 ? '1 task to do' : `${open} tasks to do`;
+  $('summary').textContent = !state.loaded || all.length === 0 ? 'Your tasks' : open === 0 ? 'All done' : open === 1 ? '1 task to do' : `${open} tasks to do`;
   document.title = open ? `(${open}) Todo · Outrigger` : 'Todo · Outrigger';
   $('clear').hidden = !all.some((task) => task.done);
   $('empty').hidden = !state.loaded || visible.length > 0;
@@ -490,7 +493,8 @@ function renderStatus(status) {
     for (const member of service.instances) {
       const lights = element('span', 'lights');
       for (const part of ['service', 'sidecar']) {
-        const light = element('i', part);
+        const light = element('i');
+      light.dataset.part = part;
         light.dataset.light = member[part];
         lights.append(light);
       }
@@ -504,7 +508,7 @@ function renderStatus(status) {
 }
 
 function answeredBy(instance, gateway) {
-  if (gateway) $('answered').textContent = instance ? `answered by ${instance} via ${gateway}` : `answered by ${gateway}`;
+  if (instance && gateway) $('answered').textContent = `answered by ${instance} via ${gateway}`;
 }
 
 function banner(text, kind = 'warn') {

@@ -139,7 +139,7 @@ async fn processes_are_stopped_and_killed_and_nothing_is_lost() {
         let strip = visitor.get("/api/status").await.body;
         let hung = pids(&strip, "notifications").remove(0);
         signal("-STOP", &hung);
-        browser::add(&browser, &one, "While it hangs").await;
+        browser::add(&browser, &one, "Pick up the parcel").await;
         browser
             .wait(
                 &one,
