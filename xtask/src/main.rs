@@ -45,6 +45,7 @@ const VERBS: &[Verb] = &[
         "house rules, every crate's tests, the Python example [--no-python] [-- cargo test args]",
         test::run,
     ),
+    ("example", "only the Python example's test", python::run),
     ("house", "layers, file lengths and links only", house::run),
     (
         "docs",

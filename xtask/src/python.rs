@@ -2,9 +2,15 @@
 
 use std::{path::Path, process::Command};
 
-use crate::repo;
+use crate::{args::Args, repo};
 
 const EXAMPLE: &str = "examples/python-fastapi";
+
+/// Only this test.
+pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    args.finish()?;
+    test()
+}
 
 /// Runs the example's test against the built program; skips, saying why, where Python or its packages cannot be had.
 pub(crate) fn test() -> anyhow::Result<()> {
