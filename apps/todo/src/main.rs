@@ -179,3 +179,27 @@ async fn bind_near(address: IpAddr, wanted: u16) -> anyhow::Result<TcpListener> 
         .await
         .context("no free port for the page")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_taken_port_is_passed_over() {
+        let address = IpAddr::from([127, 0, 0, 1]);
+        let taken = TcpListener::bind((address, 0)).await.unwrap();
+        let wanted = taken.local_addr().unwrap().port();
+        let found = bind_near(address, wanted).await.unwrap();
+        assert_ne!(found.local_addr().unwrap().port(), wanted);
+    }
+
+    #[test]
+    fn ports_out_of_range_are_refused() {
+        let wrong = vec!["gateway".to_owned(), "--page-port=70000".to_owned()];
+        let error = load(wrong, &Environment::new()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "--page-port must be a port from 1 to 65535, not \"70000\""
+        );
+    }
+}

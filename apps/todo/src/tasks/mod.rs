@@ -2,6 +2,7 @@
 
 mod list;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Path, Query, State};
@@ -13,6 +14,7 @@ use outrigger_kit::client::Operation;
 use outrigger_kit::{App, Error, Event, Outbox};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 
 use crate::instance::{Instance, KEY_HEADER};
 use crate::model::{TaskChange, TaskPage, is_user, now};
@@ -25,10 +27,16 @@ const TRIES: u32 = 12;
 /// The longest name of a change that is remembered.
 const MAX_KEY: usize = 100;
 
+/// Lists that one instance can change at the same time.
+const TURNS: usize = 64;
+
 #[derive(Clone)]
 struct Tasks {
     instance: Instance,
     outbox: Outbox,
+    /// Writers of one list take turns in this process, so that etags only part the instances: to a sidecar every
+    /// conflict is a failure, which its retries and breakers count.
+    turns: Arc<[Mutex<()>]>,
 }
 
 /// The service.
@@ -46,6 +54,7 @@ pub fn app(instance: &Instance) -> Result<App, Error> {
     let tasks = Tasks {
         instance: instance.clone(),
         outbox: outbox.clone(),
+        turns: (0..TURNS).map(|_| Mutex::new(())).collect(),
     };
     let routes = Router::new()
         .route("/users/{user}/tasks", get(show).post(create).delete(clear_done))
@@ -163,6 +172,7 @@ impl Tasks {
         // Without a name of the caller's the change still gets one, for the retries in here.
         let key = key.map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned);
         let state = self.instance.client.state(&*self.instance.store);
+        let _turn = self.turn(user).lock().await;
         let mut last = None;
         for attempt in 0..TRIES {
             let stored = state.get::<List>(&list_key(user)).await?;
@@ -199,6 +209,13 @@ impl Tasks {
             tokio::time::sleep(pause(attempt)).await;
         }
         Err(last.map_or_else(|| Refusal::unavailable("too many changes at once"), Refusal::from))
+    }
+
+    fn turn(&self, user: &str) -> &Mutex<()> {
+        let sum = user.bytes().fold(0, |sum: usize, byte| {
+            sum.wrapping_mul(31).wrapping_add(byte.into())
+        });
+        &self.turns[sum % TURNS]
     }
 }
 

@@ -1,6 +1,11 @@
 //! The todo app from outside: its services beside in-memory sidecars, its page in headless Chromium, and the whole of
 //! it as processes under `outrigger run` (N1–N3, N5).
 
+#![allow(
+    clippy::print_stdout,
+    reason = "why a test was skipped, and what processes said, is shown by cargo"
+)]
+
 mod api;
 mod browser;
 mod client;
