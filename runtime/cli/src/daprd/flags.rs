@@ -14,10 +14,12 @@ use super::quantity;
     about = "The Outrigger sidecar: a drop-in daprd",
     disable_version_flag = true,
     disable_help_subcommand = true,
+    // The last of a repeated flag counts, as with upstream's flag parser; lists still grow.
+    args_override_self = true,
     after_help = "Examples:\n  daprd --app-id orders --app-port 8080 --resources-path ./resources\n  daprd --app-id orders --app-port 8080 --app-protocol grpc --dapr-http-port 3500 --dapr-grpc-port 50001"
 )]
 #[allow(clippy::struct_excessive_bools)]
-pub struct DaprdFlags {
+pub(super) struct DaprdFlags {
     /// Runtime mode: standalone or kubernetes
     #[arg(long, default_value = "standalone")]
     pub mode: String,
@@ -193,7 +195,7 @@ pub struct DaprdFlags {
 
 /// Doubles the dash of single-dash long flags, as upstream does before it parses.
 #[must_use]
-pub fn double_dashes(args: impl IntoIterator<Item = String>) -> Vec<String> {
+pub(super) fn double_dashes(args: impl IntoIterator<Item = String>) -> Vec<String> {
     args.into_iter()
         .map(|arg| {
             let bytes = arg.as_bytes();
@@ -225,7 +227,7 @@ impl DaprdFlags {
     ///
     /// # Errors
     /// When the quantity cannot be read.
-    pub fn max_body_bytes(&self) -> Result<u64, String> {
+    pub(super) fn max_body_bytes(&self) -> Result<u64, String> {
         let default = outrigger_sidecar::DEFAULT_MAX_BODY_SIZE;
         if let Some(text) = &self.max_body_size {
             let bytes = quantity::bytes(text).map_err(|error| format!("invalid value for 'max-body-size' option: {error}"))?;
@@ -241,7 +243,7 @@ impl DaprdFlags {
     ///
     /// # Errors
     /// When the quantity cannot be read.
-    pub fn read_buffer_bytes(&self) -> Result<usize, String> {
+    pub(super) fn read_buffer_bytes(&self) -> Result<usize, String> {
         let default = outrigger_sidecar::DEFAULT_READ_BUFFER_SIZE;
         if let Some(text) = &self.read_buffer_size {
             let bytes =
@@ -256,7 +258,7 @@ impl DaprdFlags {
 
     /// `--dapr-graceful-shutdown-seconds`: negative means the default, zero no limit.
     #[must_use]
-    pub fn grace(&self) -> Option<Duration> {
+    pub(super) fn grace(&self) -> Option<Duration> {
         match u64::try_from(self.dapr_graceful_shutdown_seconds) {
             Ok(0) => None,
             Ok(seconds) => Some(Duration::from_secs(seconds)),
@@ -286,6 +288,7 @@ mod tests {
         assert_eq!(flags.enable_api_logging, Some(true));
         assert_eq!(flags.resources_path.len(), 3);
         assert_eq!(parse(&[]).enable_api_logging, None);
+        assert_eq!(parse(&["--dapr-http-port", "1", "--dapr-http-port=2"]).dapr_http_port, "2");
     }
 
     #[test]

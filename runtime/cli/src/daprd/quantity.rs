@@ -4,7 +4,7 @@
 ///
 /// # Errors
 /// When the text is no quantity or no whole number of bytes.
-pub fn bytes(text: &str) -> Result<i64, String> {
+pub(super) fn bytes(text: &str) -> Result<i64, String> {
     let invalid = || format!("{text:?} is not a quantity such as 4Mi");
     let split = text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-'))).unwrap_or(text.len());
     let (number, suffix) = text.split_at(split);
@@ -21,8 +21,11 @@ pub fn bytes(text: &str) -> Result<i64, String> {
         _ => return Err(invalid()),
     };
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let negative = whole.starts_with('-');
-    let digits = format!("{}{fraction}", whole.trim_start_matches(['-', '+']));
+    let (negative, whole) = match whole.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, whole.strip_prefix('+').unwrap_or(whole)),
+    };
+    let digits = format!("{whole}{fraction}");
     if digits.is_empty() || digits.len() > 18 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(invalid());
     }

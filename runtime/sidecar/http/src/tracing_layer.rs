@@ -71,6 +71,7 @@ impl TracingLayer {
         });
         drop(path);
         let context = span.context().clone();
+        // An invalid context tells the APIs that tracing is on but has nothing to pass on.
         write_context(&context, request.headers_mut());
         request.extensions_mut().insert(context);
         Ok((request, Traced { span, baggage, details, untraced: false }))

@@ -108,10 +108,10 @@ impl TraceOf<'_> {
 }
 
 impl<'a> From<Option<&'a SpanContext>> for TraceOf<'a> {
+    /// Without a valid context the `traceparent` is all zeros: that is what upstream's events carry then.
     fn from(span: Option<&'a SpanContext>) -> Self {
-        let span = span.filter(|span| span.is_valid());
         Self {
-            parent: span.map(SpanContext::traceparent),
+            parent: Some(span.map_or_else(|| SpanContext::default().traceparent(), SpanContext::traceparent)),
             state: span.and_then(SpanContext::tracestate).unwrap_or_default(),
         }
     }

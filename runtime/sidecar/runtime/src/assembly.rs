@@ -36,7 +36,7 @@ use outrigger_sidecar_invocation::{Forwarded, HttpEndpoints, InvocationOptions, 
 use outrigger_sidecar_pubsub::{OutboxOptions, PubsubOptions, PubsubOutbox, PubsubService};
 use outrigger_sidecar_resilience::ResilienceProvider;
 use outrigger_sidecar_state::{Outbox, StateService, StateServiceOptions};
-use outrigger_telemetry::{Metrics, Tracer};
+use outrigger_telemetry::{Metrics, Tracer, trace::Sampler};
 use outrigger_types::{Namespace, is_truthy};
 use outrigger_wire::dapr::proto::runtime::v1::SaveStateRequest;
 use tokio::{net::TcpListener, sync::watch};
@@ -148,7 +148,9 @@ impl Assembly {
         if let Some(sampler) = tracer.sampler() {
             tracing::info!(target: "dapr.runtime", "Dapr trace sampler initialized: {sampler}");
         }
-        let api_traced = tracer.sampler().is_some_and(|sampler| sampler.is_enabled());
+        // Upstream's middleware is there unless the rate is zero, also where nothing is exported: then it only passes
+        // the caller's context on.
+        let api_traced = Sampler::parse(&tracing_spec.sampling_rate).is_enabled();
         let resources = load_resources(&options);
 
         let (listeners, addresses, internal_port) = bind(&options)?;

@@ -169,6 +169,9 @@ async fn init(
         let service = assembly.invocation.internal_service();
         let close = close_internal.clone();
         servers.spawn(async move { service.serve_listener(listener, close).await });
+        // Lets go of connections to peers that are no longer called.
+        let (invocation, close) = (Arc::clone(&assembly.invocation), close_internal.clone());
+        servers.spawn(async move { invocation.run(close).await });
     }
     if assembly.options.placement_addresses.is_empty() {
         tracing::info!(target: "dapr.runtime.actors", "Actor runtime disabled");

@@ -52,7 +52,7 @@ pub(super) fn to_http(metadata: &Metadata, pubsub: &str, span: Option<&Span>, he
     if let Ok(value) = HeaderValue::from_str(pubsub) {
         headers.insert(HeaderName::from_static("pubsubname"), value);
     }
-    let Some(context) = span.map(Span::context).filter(|context| context.is_valid()) else {
+    let Some(context) = span.map(Span::context) else {
         return;
     };
     if let Ok(value) = HeaderValue::from_bytes(context.traceparent().as_bytes()) {
@@ -83,8 +83,15 @@ pub(super) fn to_grpc(metadata: &Metadata, pubsub: &str, span: Option<&Span>, in
             into.insert(key, value);
         }
     }
-    if let Some(binary) = span.and_then(|span| span.context().to_binary()) {
+    let Some(context) = span.map(Span::context) else { return };
+    if let Some(binary) = context.to_binary() {
         into.insert_bin(GRPC_TRACE, BinaryMetadataValue::from_bytes(&binary));
+    }
+    if let Ok(value) = context.traceparent().as_str().parse() {
+        into.insert(TRACE_PARENT, value);
+    }
+    if let Some(Ok(value)) = context.tracestate().map(str::parse) {
+        into.insert(TRACE_STATE, value);
     }
 }
 
