@@ -41,7 +41,10 @@ pub struct InvokeError {
 
 impl From<Error> for InvokeError {
     fn from(error: Error) -> Self {
-        Self { error, response: None }
+        Self {
+            error,
+            response: None,
+        }
     }
 }
 
@@ -85,7 +88,10 @@ pub trait OutputBinding: fmt::Debug + Send + Sync + 'static {
     /// The operations it serves.
     fn operations(&self) -> &[&'static str];
     /// Runs one operation; `None` where there is nothing to answer.
-    fn invoke(&self, request: InvokeRequest) -> impl Future<Output = Result<Option<InvokeResponse>, InvokeError>> + Send;
+    fn invoke(
+        &self,
+        request: InvokeRequest,
+    ) -> impl Future<Output = Result<Option<InvokeResponse>, InvokeError>> + Send;
     /// Whether the backend answers.
     fn ping(&self) -> impl Future<Output = Result<(), Error>> + Send {
         async { Ok(()) }
@@ -99,7 +105,10 @@ pub trait OutputBinding: fmt::Debug + Send + Sync + 'static {
 /// A component that brings events in.
 pub trait InputBinding: fmt::Debug + Send + Sync + 'static {
     /// Begins to read; returns when events can arrive.
-    fn read(&self, handler: Arc<dyn EventHandler>) -> impl Future<Output = Result<Box<dyn Reading>, Error>> + Send;
+    fn read(
+        &self,
+        handler: Arc<dyn EventHandler>,
+    ) -> impl Future<Output = Result<Box<dyn Reading>, Error>> + Send;
     /// Whether the backend answers.
     fn ping(&self) -> impl Future<Output = Result<(), Error>> + Send {
         async { Ok(()) }

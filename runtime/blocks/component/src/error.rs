@@ -87,7 +87,14 @@ impl Error {
                 (Retry::Transient, Side::Component)
             }
         };
-        Self(Box::new(Inner { kind, retry, side, message: message.into(), context: Vec::new(), source: None }))
+        Self(Box::new(Inner {
+            kind,
+            retry,
+            side,
+            message: message.into(),
+            context: Vec::new(),
+            source: None,
+        }))
     }
 
     /// A configuration error, as `validate` reports it.
@@ -194,7 +201,10 @@ impl fmt::Display for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source.as_ref().map(|source| &**source as &(dyn StdError + 'static))
+        self.0
+            .source
+            .as_ref()
+            .map(|source| &**source as &(dyn StdError + 'static))
     }
 }
 

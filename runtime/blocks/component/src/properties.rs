@@ -30,7 +30,9 @@ impl Properties {
     /// The value of a property, if present.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(&name.to_ascii_lowercase()).map(|(_, value)| value.as_str())
+        self.0
+            .get(&name.to_ascii_lowercase())
+            .map(|(_, value)| value.as_str())
     }
 
     /// The value of a property, if present and not empty.
@@ -44,7 +46,8 @@ impl Properties {
     /// # Errors
     /// A configuration error that names the property.
     pub fn required(&self, name: &str) -> Result<&str, Error> {
-        self.non_empty(name).ok_or_else(|| Error::configuration(format!("missing required metadata field {name:?}")))
+        self.non_empty(name)
+            .ok_or_else(|| Error::configuration(format!("missing required metadata field {name:?}")))
     }
 
     /// A switch; absent is `false`.
@@ -63,7 +66,11 @@ impl Properties {
                 GoDuration::parse(value)
                     .ok()
                     .and_then(GoDuration::to_std)
-                    .ok_or_else(|| Error::configuration(format!("metadata field {name:?}: {value:?} is not a duration such as 30s or 1h30m")))
+                    .ok_or_else(|| {
+                        Error::configuration(format!(
+                            "metadata field {name:?}: {value:?} is not a duration such as 30s or 1h30m"
+                        ))
+                    })
             })
             .transpose()
     }
@@ -75,22 +82,27 @@ impl Properties {
     pub fn number<N: std::str::FromStr>(&self, name: &str) -> Result<Option<N>, Error> {
         self.non_empty(name)
             .map(|value| {
-                value
-                    .trim()
-                    .parse()
-                    .map_err(|_| Error::configuration(format!("metadata field {name:?}: {value:?} is not a number in range")))
+                value.trim().parse().map_err(|_| {
+                    Error::configuration(format!(
+                        "metadata field {name:?}: {value:?} is not a number in range"
+                    ))
+                })
             })
             .transpose()
     }
 
     /// All pairs with their names as written, ordered by lower-case name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.values().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.0
+            .values()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
     }
 }
 
 impl fmt::Debug for Properties {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.values().map(|(name, _)| name)).finish()
+        f.debug_set()
+            .entries(self.0.values().map(|(name, _)| name))
+            .finish()
     }
 }

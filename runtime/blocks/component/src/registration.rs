@@ -100,9 +100,14 @@ impl<I: ?Sized> Registration<I> {
     /// Whether this registration serves the type and version. `""`, `v0` and `v1` are one version.
     #[must_use]
     pub fn serves(&self, type_name: &str, version: &str) -> bool {
-        self.type_names.iter().any(|name| name.eq_ignore_ascii_case(type_name))
+        self.type_names
+            .iter()
+            .any(|name| name.eq_ignore_ascii_case(type_name))
             && (matches!(version, "" | "v0" | "v1") && self.versions.contains(&"v1")
-                || self.versions.iter().any(|served| served.eq_ignore_ascii_case(version)))
+                || self
+                    .versions
+                    .iter()
+                    .any(|served| served.eq_ignore_ascii_case(version)))
     }
 }
 
@@ -116,6 +121,9 @@ impl<I: ?Sized> Copy for Registration<I> {}
 
 impl<I: ?Sized> fmt::Debug for Registration<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Registration").field("types", &self.type_names).field("versions", &self.versions).finish()
+        f.debug_struct("Registration")
+            .field("types", &self.type_names)
+            .field("versions", &self.versions)
+            .finish()
     }
 }

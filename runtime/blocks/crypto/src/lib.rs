@@ -53,15 +53,36 @@ pub trait CryptoProvider: fmt::Debug + Send + Sync + 'static {
     /// The public part of a key.
     fn public_key(&self, key: &str, format: KeyFormat) -> impl Future<Output = Result<Bytes, Error>> + Send;
     /// Encrypts a small message.
-    fn encrypt(&self, plaintext: Bytes, params: CipherParams) -> impl Future<Output = Result<Sealed, Error>> + Send;
+    fn encrypt(
+        &self,
+        plaintext: Bytes,
+        params: CipherParams,
+    ) -> impl Future<Output = Result<Sealed, Error>> + Send;
     /// Decrypts a small message.
-    fn decrypt(&self, ciphertext: Bytes, params: CipherParams) -> impl Future<Output = Result<Bytes, Error>> + Send;
+    fn decrypt(
+        &self,
+        ciphertext: Bytes,
+        params: CipherParams,
+    ) -> impl Future<Output = Result<Bytes, Error>> + Send;
     /// Encrypts a symmetric key.
-    fn wrap_key(&self, plaintext: Bytes, params: CipherParams) -> impl Future<Output = Result<Sealed, Error>> + Send;
+    fn wrap_key(
+        &self,
+        plaintext: Bytes,
+        params: CipherParams,
+    ) -> impl Future<Output = Result<Sealed, Error>> + Send;
     /// Decrypts a symmetric key.
-    fn unwrap_key(&self, wrapped: Bytes, params: CipherParams) -> impl Future<Output = Result<Bytes, Error>> + Send;
+    fn unwrap_key(
+        &self,
+        wrapped: Bytes,
+        params: CipherParams,
+    ) -> impl Future<Output = Result<Bytes, Error>> + Send;
     /// Signs a digest.
-    fn sign(&self, digest: Bytes, algorithm: &str, key: &str) -> impl Future<Output = Result<Bytes, Error>> + Send;
+    fn sign(
+        &self,
+        digest: Bytes,
+        algorithm: &str,
+        key: &str,
+    ) -> impl Future<Output = Result<Bytes, Error>> + Send;
     /// Checks a signature over a digest.
     fn verify(
         &self,
@@ -93,7 +114,12 @@ pub trait DynCryptoProvider: fmt::Debug + Send + Sync + 'static {
     /// See [`CryptoProvider::unwrap_key`].
     fn unwrap_key(&self, wrapped: Bytes, params: CipherParams) -> BoxFuture<'_, Result<Bytes, Error>>;
     /// See [`CryptoProvider::sign`].
-    fn sign<'a>(&'a self, digest: Bytes, algorithm: &'a str, key: &'a str) -> BoxFuture<'a, Result<Bytes, Error>>;
+    fn sign<'a>(
+        &'a self,
+        digest: Bytes,
+        algorithm: &'a str,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<Bytes, Error>>;
     /// See [`CryptoProvider::verify`].
     fn verify<'a>(
         &'a self,
@@ -131,7 +157,12 @@ impl<P: CryptoProvider> DynCryptoProvider for P {
     fn unwrap_key(&self, wrapped: Bytes, params: CipherParams) -> BoxFuture<'_, Result<Bytes, Error>> {
         Box::pin(CryptoProvider::unwrap_key(self, wrapped, params))
     }
-    fn sign<'a>(&'a self, digest: Bytes, algorithm: &'a str, key: &'a str) -> BoxFuture<'a, Result<Bytes, Error>> {
+    fn sign<'a>(
+        &'a self,
+        digest: Bytes,
+        algorithm: &'a str,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<Bytes, Error>> {
         Box::pin(CryptoProvider::sign(self, digest, algorithm, key))
     }
     fn verify<'a>(

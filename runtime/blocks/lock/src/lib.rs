@@ -28,7 +28,8 @@ pub trait LockStore: fmt::Debug + Send + Sync + 'static {
         expiry: Duration,
     ) -> impl Future<Output = Result<bool, Error>> + Send;
     /// Releases the lock if this owner holds it.
-    fn unlock(&self, resource: &str, owner: &str) -> impl Future<Output = Result<UnlockStatus, Error>> + Send;
+    fn unlock(&self, resource: &str, owner: &str)
+    -> impl Future<Output = Result<UnlockStatus, Error>> + Send;
     /// Whether the backend answers.
     fn ping(&self) -> impl Future<Output = Result<(), Error>> + Send {
         async { Ok(()) }

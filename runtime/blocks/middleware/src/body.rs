@@ -31,7 +31,11 @@ impl Body {
     /// A whole body.
     pub fn whole(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
-        if bytes.is_empty() { Self::Empty } else { Self::Whole(bytes) }
+        if bytes.is_empty() {
+            Self::Empty
+        } else {
+            Self::Whole(bytes)
+        }
     }
 
     /// Any stream.

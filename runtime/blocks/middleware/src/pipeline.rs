@@ -44,7 +44,9 @@ fn step(
     last: Box<dyn Next>,
 ) -> BoxFuture<'static, Response<Body>> {
     Box::pin(async move {
-        let Some(handler) = handlers.pop_front() else { return last.run(request).await };
+        let Some(handler) = handlers.pop_front() else {
+            return last.run(request).await;
+        };
         let rest: Box<dyn Next> = Box::new(Rest { handlers, last });
         match handler.body_need() {
             BodyNeed::None => handler.handle(request, rest).await,
@@ -86,7 +88,10 @@ impl Next for WholeResponse {
             let (head, body) = self.rest.run(request).await.into_parts();
             match Limited::new(body, self.limit).collect().await {
                 Ok(body) => Response::from_parts(head, Body::whole(body.to_bytes())),
-                Err(_) => refusal(StatusCode::BAD_GATEWAY, "the response is larger than its middleware can take"),
+                Err(_) => refusal(
+                    StatusCode::BAD_GATEWAY,
+                    "the response is larger than its middleware can take",
+                ),
             }
         })
     }
@@ -96,7 +101,10 @@ async fn whole_request(request: Request<Body>, limit: usize) -> Result<Request<B
     let (head, body) = request.into_parts();
     match Limited::new(body, limit).collect().await {
         Ok(body) => Ok(Request::from_parts(head, Body::whole(body.to_bytes()))),
-        Err(_) => Err(refusal(StatusCode::PAYLOAD_TOO_LARGE, "the request is larger than its middleware can take")),
+        Err(_) => Err(refusal(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "the request is larger than its middleware can take",
+        )),
     }
 }
 
@@ -143,10 +151,21 @@ mod tests {
 
     #[tokio::test]
     async fn requests_pass_in_order_and_responses_in_reverse() {
-        let pipeline =
-            Pipeline::new(vec![Arc::new(Mark("a", BodyNeed::None)), Arc::new(Mark("b", BodyNeed::Both(16)))]);
-        let response = pipeline.run(Request::new(Body::whole("hello")), Box::new(Echo)).await;
-        let all = |name| response.headers().get_all(name).iter().map(|v| v.to_str().unwrap()).collect::<Vec<_>>();
+        let pipeline = Pipeline::new(vec![
+            Arc::new(Mark("a", BodyNeed::None)),
+            Arc::new(Mark("b", BodyNeed::Both(16))),
+        ]);
+        let response = pipeline
+            .run(Request::new(Body::whole("hello")), Box::new(Echo))
+            .await;
+        let all = |name| {
+            response
+                .headers()
+                .get_all(name)
+                .iter()
+                .map(|v| v.to_str().unwrap())
+                .collect::<Vec<_>>()
+        };
         assert_eq!(all("in"), ["a", "b"]);
         assert_eq!(all("out"), ["b", "a"]);
         assert_eq!(response.into_body().as_whole().unwrap(), "hello");
@@ -155,7 +174,9 @@ mod tests {
     #[tokio::test]
     async fn a_body_over_the_need_is_refused() {
         let pipeline = Pipeline::new(vec![Arc::new(Mark("a", BodyNeed::Request(4)))]);
-        let response = pipeline.run(Request::new(Body::whole("hello")), Box::new(Echo)).await;
+        let response = pipeline
+            .run(Request::new(Body::whole("hello")), Box::new(Echo))
+            .await;
         assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
     }
 }

@@ -22,7 +22,10 @@ pub trait SecretStore: fmt::Debug + Send + Sync + 'static {
     /// `NotFound` when there is none of that name.
     fn get(&self, name: &str, metadata: &Metadata) -> impl Future<Output = Result<Secret, Error>> + Send;
     /// Reads all secrets.
-    fn all(&self, metadata: &Metadata) -> impl Future<Output = Result<BTreeMap<String, Secret>, Error>> + Send;
+    fn all(
+        &self,
+        metadata: &Metadata,
+    ) -> impl Future<Output = Result<BTreeMap<String, Secret>, Error>> + Send;
     /// Whether the backend answers.
     fn ping(&self) -> impl Future<Output = Result<(), Error>> + Send {
         async { Ok(()) }

@@ -230,7 +230,8 @@ impl DaprdFlags {
     pub(super) fn max_body_bytes(&self) -> Result<u64, String> {
         let default = outrigger_sidecar::DEFAULT_MAX_BODY_SIZE;
         if let Some(text) = &self.max_body_size {
-            let bytes = quantity::bytes(text).map_err(|error| format!("invalid value for 'max-body-size' option: {error}"))?;
+            let bytes = quantity::bytes(text)
+                .map_err(|error| format!("invalid value for 'max-body-size' option: {error}"))?;
             return Ok(u64::try_from(bytes).unwrap_or(default));
         }
         match self.dapr_http_max_request_size {
@@ -246,8 +247,8 @@ impl DaprdFlags {
     pub(super) fn read_buffer_bytes(&self) -> Result<usize, String> {
         let default = outrigger_sidecar::DEFAULT_READ_BUFFER_SIZE;
         if let Some(text) = &self.read_buffer_size {
-            let bytes =
-                quantity::bytes(text).map_err(|error| format!("invalid value for 'read-buffer-size' option: {error}"))?;
+            let bytes = quantity::bytes(text)
+                .map_err(|error| format!("invalid value for 'read-buffer-size' option: {error}"))?;
             return Ok(usize::try_from(bytes).unwrap_or(default));
         }
         match self.dapr_http_read_buffer_size {
@@ -279,8 +280,16 @@ mod tests {
     #[test]
     fn flags_take_one_or_two_dashes_and_switches_a_value() {
         let flags = parse(&[
-            "-app-id", "a", "--enable-mtls", "--enable-metrics=false", "--enable-api-logging=true", "-app-max-concurrency",
-            "-1", "--resources-path", "x,y", "--resources-path=z",
+            "-app-id",
+            "a",
+            "--enable-mtls",
+            "--enable-metrics=false",
+            "--enable-api-logging=true",
+            "-app-max-concurrency",
+            "-1",
+            "--resources-path",
+            "x,y",
+            "--resources-path=z",
         ]);
         assert_eq!(flags.app_id, "a");
         assert!(flags.enable_mtls);
@@ -288,14 +297,20 @@ mod tests {
         assert_eq!(flags.enable_api_logging, Some(true));
         assert_eq!(flags.resources_path.len(), 3);
         assert_eq!(parse(&[]).enable_api_logging, None);
-        assert_eq!(parse(&["--dapr-http-port", "1", "--dapr-http-port=2"]).dapr_http_port, "2");
+        assert_eq!(
+            parse(&["--dapr-http-port", "1", "--dapr-http-port=2"]).dapr_http_port,
+            "2"
+        );
     }
 
     #[test]
     fn sizes_are_quantities_and_minus_one_the_default() {
         assert_eq!(parse(&["--max-body-size=2Gi"]).max_body_bytes(), Ok(2 << 30));
         assert_eq!(parse(&["--max-body-size", "-1"]).max_body_bytes(), Ok(4 << 20));
-        assert_eq!(parse(&["--dapr-http-max-request-size", "8"]).max_body_bytes(), Ok(8 << 20));
+        assert_eq!(
+            parse(&["--dapr-http-max-request-size", "8"]).max_body_bytes(),
+            Ok(8 << 20)
+        );
         assert!(parse(&["--max-body-size=lots"]).max_body_bytes().is_err());
         assert_eq!(parse(&["--dapr-graceful-shutdown-seconds=0"]).grace(), None);
     }

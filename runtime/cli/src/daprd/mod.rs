@@ -28,7 +28,10 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
     }
     if flags.build_info {
         println!("Version: {RUNTIME_VERSION}");
-        println!("Git Commit: {}", option_env!("OUTRIGGER_COMMIT").unwrap_or("unknown"));
+        println!(
+            "Git Commit: {}",
+            option_env!("OUTRIGGER_COMMIT").unwrap_or("unknown")
+        );
         println!("Git Version: outrigger-{}", env!("CARGO_PKG_VERSION"));
         return ExitCode::SUCCESS;
     }

@@ -6,7 +6,9 @@
 /// When the text is no quantity or no whole number of bytes.
 pub(super) fn bytes(text: &str) -> Result<i64, String> {
     let invalid = || format!("{text:?} is not a quantity such as 4Mi");
-    let split = text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-'))).unwrap_or(text.len());
+    let split = text
+        .find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-')))
+        .unwrap_or(text.len());
     let (number, suffix) = text.split_at(split);
     let factor: i128 = match suffix {
         "" => 1,
@@ -42,9 +44,15 @@ mod tests {
 
     #[test]
     fn reads_quantities() {
-        for (text, wanted) in
-            [("4Mi", 4 << 20), ("1", 1), ("1k", 1000), ("1.5Ki", 1536), ("-1", -1), ("2Gi", 2 << 30), ("0", 0)]
-        {
+        for (text, wanted) in [
+            ("4Mi", 4 << 20),
+            ("1", 1),
+            ("1k", 1000),
+            ("1.5Ki", 1536),
+            ("-1", -1),
+            ("2Gi", 2 << 30),
+            ("0", 0),
+        ] {
             assert_eq!(bytes(text), Ok(wanted), "{text}");
         }
         for text in ["", "x", "4MB", "1.2.3", "--1Mi", "99999999999999999999"] {

@@ -19,9 +19,10 @@ const WORKER_THREADS: usize = 2;
 
 /// Runs the sidecar.
 pub(super) fn run(flags: &DaprdFlags) -> ExitCode {
-    let environment = Environment::from_pairs(std::env::vars_os().filter_map(|(name, value)| {
-        Some((name.into_string().ok()?, value.into_string().ok()?))
-    }));
+    let environment = Environment::from_pairs(
+        std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+    );
     if let Err(error) = start_logs(flags) {
         eprintln!("{error}");
         return ExitCode::FAILURE;
@@ -57,9 +58,16 @@ fn fatal(text: &str) -> ExitCode {
 }
 
 fn start_logs(flags: &DaprdFlags) -> Result<(), String> {
-    let level: logs::LogLevel = flags.log_level.parse().map_err(|error: logs::InvalidLogLevel| error.to_string())?;
+    let level: logs::LogLevel = flags
+        .log_level
+        .parse()
+        .map_err(|error: logs::InvalidLogLevel| error.to_string())?;
     let mut options = logs::LogOptions::new(hostname(), RUNTIME_VERSION);
-    options.format = if flags.log_as_json { logs::LogFormat::Json } else { logs::LogFormat::Text };
+    options.format = if flags.log_as_json {
+        logs::LogFormat::Json
+    } else {
+        logs::LogFormat::Text
+    };
     options.level = level;
     options.app_id = (!flags.app_id.is_empty()).then(|| flags.app_id.clone());
     let file = (!flags.log_file.is_empty()).then(|| PathBuf::from(&flags.log_file));
@@ -80,9 +88,11 @@ async fn supervise(options: SidecarOptions, log_level: &str) -> ExitCode {
         option_env!("OUTRIGGER_COMMIT").unwrap_or("unknown")
     );
     tracing::info!(target: LOG, "Log level set to: {log_level}");
-    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()))
-    else {
+    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+        signal(SignalKind::hangup()),
+    ) else {
         return fatal("cannot listen for signals");
     };
     loop {
@@ -138,7 +148,9 @@ fn options(flags: &DaprdFlags, environment: &Environment) -> Result<SidecarOptio
     let mode = match flags.mode.as_str() {
         "standalone" => Mode::Standalone,
         // Said plainly rather than half done: the operator's side comes with a later stage.
-        "kubernetes" => return Err("--mode kubernetes is not served by this version; use standalone".to_owned()),
+        "kubernetes" => {
+            return Err("--mode kubernetes is not served by this version; use standalone".to_owned());
+        }
         other => return Err(format!("invalid mode: {other}")),
     };
     if flags.enable_mtls {
@@ -156,7 +168,8 @@ fn options(flags: &DaprdFlags, environment: &Environment) -> Result<SidecarOptio
         protocol
     };
     let port = |name: &str, text: &str| {
-        text.parse::<u16>().map_err(|error| format!("error parsing {name}: strconv.Atoi: parsing {text:?}: {error}"))
+        text.parse::<u16>()
+            .map_err(|error| format!("error parsing {name}: strconv.Atoi: parsing {text:?}: {error}"))
     };
     let mut options = SidecarOptions::new(app_id);
     options.mode = mode;
@@ -166,20 +179,33 @@ fn options(flags: &DaprdFlags, environment: &Environment) -> Result<SidecarOptio
         "" | "0" => 0,
         text => port("dapr-internal-grpc-port", text)?,
     };
-    options.internal_grpc_listen_address.clone_from(&flags.dapr_internal_grpc_listen_address);
-    options.listen_addresses = flags.dapr_listen_addresses.split(',').map(|text| text.trim().to_owned()).collect();
+    options
+        .internal_grpc_listen_address
+        .clone_from(&flags.dapr_internal_grpc_listen_address);
+    options.listen_addresses = flags
+        .dapr_listen_addresses
+        .split(',')
+        .map(|text| text.trim().to_owned())
+        .collect();
     options.public_port = match flags.dapr_public_port.as_str() {
         "" => None,
         text => Some(port("dapr-public-port", text)?),
     };
-    options.public_listen_address.clone_from(&flags.dapr_public_listen_address);
+    options
+        .public_listen_address
+        .clone_from(&flags.dapr_public_listen_address);
     options.app_protocol = protocol;
     options.app_channel_address.clone_from(&flags.app_channel_address);
     options.app = app(flags, protocol, port)?;
     if let Some(app) = &options.app {
-        for (name, taken) in [("dapr-http-port", options.http_port), ("dapr-grpc-port", options.grpc_port)] {
+        for (name, taken) in [
+            ("dapr-http-port", options.http_port),
+            ("dapr-grpc-port", options.grpc_port),
+        ] {
             if app.port == taken {
-                return Err(format!("the '{name}' argument value {taken} conflicts with 'app-port'"));
+                return Err(format!(
+                    "the '{name}' argument value {taken} conflicts with 'app-port'"
+                ));
             }
         }
     }
@@ -189,7 +215,11 @@ fn options(flags: &DaprdFlags, environment: &Environment) -> Result<SidecarOptio
             port: port("metrics-port", &flags.metrics_port)?,
         });
     }
-    options.profile_port = if flags.enable_profiling { Some(port("profile-port flag", &flags.profile_port)?) } else { None };
+    options.profile_port = if flags.enable_profiling {
+        Some(port("profile-port flag", &flags.profile_port)?)
+    } else {
+        None
+    };
     options.resources_paths = if flags.resources_path.is_empty() && !flags.components_path.is_empty() {
         vec![PathBuf::from(&flags.components_path)]
     } else {
@@ -197,19 +227,32 @@ fn options(flags: &DaprdFlags, environment: &Environment) -> Result<SidecarOptio
     };
     options.config_paths = flags.config.iter().map(PathBuf::from).collect();
     options.allowed_origins.clone_from(&flags.allowed_origins);
-    let addresses = |text: &str| text.split(',').map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned).collect();
+    let addresses = |text: &str| {
+        text.split(',')
+            .map(str::trim)
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned)
+            .collect()
+    };
     options.placement_addresses = addresses(&flags.placement_host_address);
     options.scheduler_addresses = if flags.scheduler_host_address.is_empty() {
         addresses(environment.get("DAPR_SCHEDULER_HOST_ADDRESS_DNS_A").unwrap_or(""))
     } else {
-        flags.scheduler_host_address.iter().filter(|text| !text.is_empty()).cloned().collect()
+        flags
+            .scheduler_host_address
+            .iter()
+            .filter(|text| !text.is_empty())
+            .cloned()
+            .collect()
     };
     options.max_body_size = flags.max_body_bytes()?;
     options.read_buffer_size = flags.read_buffer_bytes()?;
     options.unix_domain_socket =
         (!flags.unix_domain_socket.is_empty()).then(|| PathBuf::from(&flags.unix_domain_socket));
     options.graceful_shutdown = flags.grace();
-    options.block_shutdown = flags.dapr_block_shutdown_duration.map(outrigger_types::duration::GoDuration::to_std_or_zero);
+    options.block_shutdown = flags
+        .dapr_block_shutdown_duration
+        .map(outrigger_types::duration::GoDuration::to_std_or_zero);
     options.api_logging = flags.enable_api_logging;
     for endpoint in &flags.disable_init_endpoints {
         match endpoint.trim().to_ascii_lowercase().as_str() {
@@ -220,7 +263,8 @@ fn options(flags: &DaprdFlags, environment: &Environment) -> Result<SidecarOptio
         }
     }
     options.environment = environment.clone();
-    options.base_dir = std::env::current_dir().map_err(|error| format!("cannot tell the working folder: {error}"))?;
+    options.base_dir =
+        std::env::current_dir().map_err(|error| format!("cannot tell the working folder: {error}"))?;
     options.registry_dir = environment.non_empty("OUTRIGGER_REGISTRY_DIR").map(PathBuf::from);
     options.hostname = hostname();
     options.user_id = rustix::process::getuid().as_raw();
@@ -239,23 +283,36 @@ fn app(
     if port == 0 {
         return Ok(None);
     }
-    let health = if flags.enable_app_health_check { Some(health(flags)?) } else { None };
+    let health = if flags.enable_app_health_check {
+        Some(health(flags)?)
+    } else {
+        None
+    };
     Ok(Some(AppOptions {
         port,
         protocol,
         channel_address: flags.app_channel_address.clone(),
-        max_concurrency: usize::try_from(flags.app_max_concurrency).ok().filter(|max| *max > 0),
+        max_concurrency: usize::try_from(flags.app_max_concurrency)
+            .ok()
+            .filter(|max| *max > 0),
         health,
     }))
 }
 
 /// Zero or negative settings mean the defaults, as upstream reads them.
 fn health(flags: &DaprdFlags) -> Result<HealthOptions, String> {
-    let positive = |value: i64, default: u64| u64::try_from(value).ok().filter(|value| *value > 0).unwrap_or(default);
+    let positive = |value: i64, default: u64| {
+        u64::try_from(value)
+            .ok()
+            .filter(|value| *value > 0)
+            .unwrap_or(default)
+    };
     let interval = Duration::from_secs(positive(flags.app_health_probe_interval, 5));
     let timeout = Duration::from_millis(positive(flags.app_health_probe_timeout, 500));
     if timeout > interval {
-        return Err("value for 'health-probe-timeout' must be smaller than 'health-probe-interval'".to_owned());
+        return Err(
+            "value for 'health-probe-timeout' must be smaller than 'health-probe-interval'".to_owned(),
+        );
     }
     Ok(HealthOptions {
         path: flags.app_health_check_path.clone(),

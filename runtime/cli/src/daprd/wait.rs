@@ -30,11 +30,15 @@ pub(super) fn until_outbound_ready(port: &str) -> ExitCode {
 }
 
 fn is_ready(port: &str) -> bool {
-    let Ok(port) = port.parse::<u16>() else { return false };
+    let Ok(port) = port.parse::<u16>() else {
+        return false;
+    };
     let ask = || -> std::io::Result<bool> {
         let mut stream = TcpStream::connect_timeout(&([127, 0, 0, 1], port).into(), ANSWER)?;
         stream.set_read_timeout(Some(ANSWER))?;
-        stream.write_all(b"GET /v1.0/healthz/outbound HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        stream.write_all(
+            b"GET /v1.0/healthz/outbound HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        )?;
         let mut head = [0; 12];
         stream.read_exact(&mut head)?;
         Ok(&head[9..] == b"204")

@@ -75,7 +75,10 @@ impl<T> Default for Components<T> {
 impl<T: Send + Sync + 'static> Components<T> {
     /// Announces a component that will be opened.
     pub fn announce(&self, name: &ComponentName, init_timeout: Duration) {
-        let slot = Arc::new(Slot { state: watch::Sender::new(State::Initialising), init_timeout });
+        let slot = Arc::new(Slot {
+            state: watch::Sender::new(State::Initialising),
+            init_timeout,
+        });
         self.change(|table| {
             table.insert(name.clone(), Arc::clone(&slot));
         });
@@ -91,8 +94,10 @@ impl<T: Send + Sync + 'static> Components<T> {
                 State::Initialising | State::Failed(_) => None,
             };
         }
-        let slot =
-            Arc::new(Slot { state: watch::Sender::new(State::Ready(loaded)), init_timeout: Duration::ZERO });
+        let slot = Arc::new(Slot {
+            state: watch::Sender::new(State::Ready(loaded)),
+            init_timeout: Duration::ZERO,
+        });
         self.change(|table| {
             table.insert(name.clone(), Arc::clone(&slot));
         });
@@ -112,7 +117,10 @@ impl<T: Send + Sync + 'static> Components<T> {
         self.change(|table| {
             table.remove(name);
         });
-        match slot.state.send_replace(State::Failed("the component was removed".to_owned())) {
+        match slot
+            .state
+            .send_replace(State::Failed("the component was removed".to_owned()))
+        {
             State::Ready(old) => Some(old),
             State::Initialising | State::Failed(_) => None,
         }
@@ -140,9 +148,13 @@ impl<T: Send + Sync + 'static> Components<T> {
             Ok(Ok(state)) => match &*state {
                 State::Ready(loaded) => Ok(Arc::clone(loaded)),
                 State::Failed(reason) => Err(Missing::Unavailable(reason.clone())),
-                State::Initialising => Err(Missing::Unavailable("the component is still initialising".to_owned())),
+                State::Initialising => Err(Missing::Unavailable(
+                    "the component is still initialising".to_owned(),
+                )),
             },
-            Ok(Err(_)) | Err(_) => Err(Missing::Unavailable("the component is still initialising".to_owned())),
+            Ok(Err(_)) | Err(_) => Err(Missing::Unavailable(
+                "the component is still initialising".to_owned(),
+            )),
         }
     }
 
@@ -236,7 +248,10 @@ mod tests {
         let components = Components::<u8>::default();
         components.announce(&"a".into(), Duration::from_secs(5));
         components.fail(&"a".into(), "no such host");
-        assert_eq!(components.get("a").await.unwrap_err(), Missing::Unavailable("no such host".to_owned()));
+        assert_eq!(
+            components.get("a").await.unwrap_err(),
+            Missing::Unavailable("no such host".to_owned())
+        );
         assert_eq!(components.pending().len(), 1);
     }
 }

@@ -70,7 +70,11 @@ impl Endpoint {
 
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} /{}/{} ({})", self.methods, self.version, self.route, self.name)
+        write!(
+            f,
+            "{:?} /{}/{} ({})",
+            self.methods, self.version, self.route, self.name
+        )
     }
 }
 

@@ -114,7 +114,14 @@ impl ApiError {
         grpc: Code,
         message: impl Into<String>,
     ) -> Self {
-        Self(Box::new(Inner { code: code.into(), category, http, grpc, message: message.into(), details: Vec::new() }))
+        Self(Box::new(Inner {
+            code: code.into(),
+            category,
+            http,
+            grpc,
+            message: message.into(),
+            details: Vec::new(),
+        }))
     }
 
     /// With a further detail: the error takes the rich shape.
@@ -145,7 +152,8 @@ impl ApiError {
         if !self.0.code.is_empty() {
             return &self.0.code;
         }
-        self.reason().unwrap_or_else(|| self.0.http.canonical_reason().unwrap_or(""))
+        self.reason()
+            .unwrap_or_else(|| self.0.http.canonical_reason().unwrap_or(""))
     }
 
     /// The reason of the error info, if the error is rich.
@@ -191,7 +199,10 @@ impl ApiError {
         push_json(&mut body, &Value::from(self.0.message.as_str()));
         if !self.0.details.is_empty() {
             body.push_str(",\"details\":");
-            push_json(&mut body, &Value::Array(self.0.details.iter().map(Detail::to_json).collect()));
+            push_json(
+                &mut body,
+                &Value::Array(self.0.details.iter().map(Detail::to_json).collect()),
+            );
         }
         body.push('}');
         Bytes::from(body)
@@ -202,11 +213,15 @@ impl ApiError {
     pub fn to_response(&self) -> Response<Body> {
         let mut response = Response::new(Body::whole(self.to_json()));
         *response.status_mut() = self.0.http;
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+        response.headers_mut().insert(
+            header::CONTENT_TYPE,
+            header::HeaderValue::from_static("application/json"),
+        );
         // Lets the server count `error_code/total` without parsing the body.
-        response.extensions_mut().insert(RenderedError { code: self.code().to_owned(), category: self.0.category });
+        response.extensions_mut().insert(RenderedError {
+            code: self.code().to_owned(),
+            category: self.0.category,
+        });
         response
     }
 
@@ -225,12 +240,19 @@ impl ApiError {
                 Detail::ErrorInfo { reason, metadata } => tonic_types::ErrorInfo::new(
                     *reason,
                     "dapr.io",
-                    metadata.clone().unwrap_or_default().into_iter().collect::<std::collections::HashMap<_, _>>(),
+                    metadata
+                        .clone()
+                        .unwrap_or_default()
+                        .into_iter()
+                        .collect::<std::collections::HashMap<_, _>>(),
                 )
                 .into(),
-                Detail::ResourceInfo { resource_type, resource_name, owner, description } => {
-                    tonic_types::ResourceInfo::new(*resource_type, resource_name, owner, description).into()
-                }
+                Detail::ResourceInfo {
+                    resource_type,
+                    resource_name,
+                    owner,
+                    description,
+                } => tonic_types::ResourceInfo::new(*resource_type, resource_name, owner, description).into(),
                 Detail::BadRequest { field, description } => {
                     tonic_types::BadRequest::with_violation(field, description).into()
                 }
@@ -266,7 +288,12 @@ impl Detail {
                 "domain": "dapr.io",
                 "metadata": metadata,
             }),
-            Self::ResourceInfo { resource_type, resource_name, owner, description } => json!({
+            Self::ResourceInfo {
+                resource_type,
+                resource_name,
+                owner,
+                description,
+            } => json!({
                 "@type": "type.googleapis.com/google.rpc.ResourceInfo",
                 "resource_type": resource_type,
                 "resource_name": resource_name,
@@ -279,8 +306,14 @@ impl Detail {
             }),
             Self::Help { description, url } => {
                 let mut map = Map::new();
-                map.insert("@type".to_owned(), Value::from("type.googleapis.com/google.rpc.Help"));
-                map.insert("links".to_owned(), json!([{"description": description, "url": url}]));
+                map.insert(
+                    "@type".to_owned(),
+                    Value::from("type.googleapis.com/google.rpc.Help"),
+                );
+                map.insert(
+                    "links".to_owned(),
+                    json!([{"description": description, "url": url}]),
+                );
                 Value::Object(map)
             }
         }
@@ -332,8 +365,17 @@ mod tests {
 
     #[test]
     fn legacy_shape_has_code_and_message_only() {
-        let error = ApiError::new("ERR_X", Category::Common, StatusCode::BAD_REQUEST, Code::InvalidArgument, "a <b>");
-        assert_eq!(&error.to_json()[..], br#"{"errorCode":"ERR_X","message":"a \u003cb\u003e"}"#);
+        let error = ApiError::new(
+            "ERR_X",
+            Category::Common,
+            StatusCode::BAD_REQUEST,
+            Code::InvalidArgument,
+            "a <b>",
+        );
+        assert_eq!(
+            &error.to_json()[..],
+            br#"{"errorCode":"ERR_X","message":"a \u003cb\u003e"}"#
+        );
         assert_eq!(error.to_status().code(), Code::InvalidArgument);
     }
 

@@ -39,13 +39,18 @@ impl ApiRequest {
     /// The first value of a query parameter.
     #[must_use]
     pub fn query_value(&self, name: &str) -> Option<String> {
-        query_pairs(self.query()).find(|(key, _)| key == name).map(|(_, value)| value)
+        query_pairs(self.query())
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value)
     }
 
     /// All values of a query parameter.
     #[must_use]
     pub fn query_values(&self, name: &str) -> Vec<String> {
-        query_pairs(self.query()).filter(|(key, _)| key == name).map(|(_, value)| value).collect()
+        query_pairs(self.query())
+            .filter(|(key, _)| key == name)
+            .map(|(_, value)| value)
+            .collect()
     }
 
     /// Request metadata from the query.
@@ -66,7 +71,11 @@ impl ApiRequest {
     /// A header as text; empty when absent or not text.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
-        self.head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
+        self.head
+            .headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or("")
     }
 
     /// Reads the whole body.
@@ -117,7 +126,10 @@ impl Params {
     /// The value of a placeholder; the rest matched by `*` is named `*`. Empty when there is none.
     #[must_use]
     pub fn get(&self, name: &str) -> &str {
-        self.0.iter().find(|(key, _)| *key == name).map_or("", |(_, value)| value)
+        self.0
+            .iter()
+            .find(|(key, _)| *key == name)
+            .map_or("", |(_, value)| value)
     }
 
     /// All pairs, for unescaping.
@@ -149,7 +161,9 @@ impl Reply {
     #[must_use]
     pub fn json_bytes(bytes: impl Into<Bytes>) -> Response<Body> {
         let mut response = Response::new(Body::whole(bytes));
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response
     }
 
@@ -158,7 +172,9 @@ impl Reply {
     /// # Errors
     /// `ERR_MALFORMED_RESPONSE` when the value cannot be encoded.
     pub fn json(value: &impl Serialize) -> Result<Response<Body>, ApiError> {
-        serde_json::to_vec(value).map(Self::json_bytes).map_err(errors::malformed_response)
+        serde_json::to_vec(value)
+            .map(Self::json_bytes)
+            .map_err(errors::malformed_response)
     }
 
     /// An answer of plain text, as Go's `http.Error` gives it.
@@ -167,8 +183,14 @@ impl Reply {
         let mut response = Response::new(Body::whole(format!("{text}\n")));
         *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        );
+        headers.insert(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        );
         response
     }
 }

@@ -81,10 +81,15 @@ impl AppChannel {
         let body = Limited::new(response.into_body(), MAX_CONFIG)
             .collect()
             .await
-            .map_err(|error| AppError::Transport { text: error.to_string(), connect: false })?
+            .map_err(|error| AppError::Transport {
+                text: error.to_string(),
+                connect: false,
+            })?
             .to_bytes();
-        serde_json::from_slice(&body)
-            .map_err(|error| AppError::Transport { text: format!("cannot read /dapr/config: {error}"), connect: false })
+        serde_json::from_slice(&body).map_err(|error| AppError::Transport {
+            text: format!("cannot read /dapr/config: {error}"),
+            connect: false,
+        })
     }
 }
 

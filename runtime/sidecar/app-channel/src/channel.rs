@@ -99,7 +99,9 @@ impl Transport {
             Self::Plain(client) => client.request(request).await,
             Self::Tls(client) => client.request(request).await,
         };
-        response.map(|response| response.map(Body::from)).map_err(|error| AppError::transport(&error))
+        response
+            .map(|response| response.map(Body::from))
+            .map_err(|error| AppError::transport(&error))
     }
 }
 
@@ -131,7 +133,9 @@ impl AppChannel {
         } else {
             options.address.clone()
         };
-        let authority = format!("{host}:{}", options.port).parse().map_err(http::Error::from)?;
+        let authority = format!("{host}:{}", options.port)
+            .parse()
+            .map_err(http::Error::from)?;
         let token = options
             .api_token
             .as_ref()
@@ -143,11 +147,24 @@ impl AppChannel {
             })
             .transpose()?;
         let limit = options.max_concurrency.map(|max| Arc::new(Semaphore::new(max)));
-        let scheme = if options.protocol.is_tls() { http::uri::Scheme::HTTPS } else { http::uri::Scheme::HTTP };
+        let scheme = if options.protocol.is_tls() {
+            http::uri::Scheme::HTTPS
+        } else {
+            http::uri::Scheme::HTTP
+        };
         let lane_options = options.clone();
         let lanes = Lanes::new(move || transport(&lane_options));
         let transport = transport(&options);
-        Ok(Self(Arc::new(Inner { options, transport, lanes, scheme, authority, limit, token, health })))
+        Ok(Self(Arc::new(Inner {
+            options,
+            transport,
+            lanes,
+            scheme,
+            authority,
+            limit,
+            token,
+            health,
+        })))
     }
 
     /// How the app is reached.
@@ -181,7 +198,10 @@ impl AppChannel {
     /// See [`AppError`]; any status of the app is a success here.
     pub async fn send(&self, request: Request<Body>) -> Result<Response<Body>, AppError> {
         if !self.protocol().is_http() {
-            return Err(AppError::Protocol { actual: self.protocol(), needed: "HTTP" });
+            return Err(AppError::Protocol {
+                actual: self.protocol(),
+                needed: "HTTP",
+            });
         }
         if !self.0.health.borrow().is_healthy() {
             return Err(AppError::Unhealthy);
@@ -193,7 +213,12 @@ impl AppChannel {
     pub(crate) async fn send_unchecked(&self, request: Request<Body>) -> Result<Response<Body>, AppError> {
         let permit = self.permit().await?;
         let request = self.address(request)?;
-        let measured = self.0.options.metrics.is_enabled().then(|| Measured::begin(self, &request));
+        let measured = self
+            .0
+            .options
+            .metrics
+            .is_enabled()
+            .then(|| Measured::begin(self, &request));
         let pipeline = &self.0.options.pipeline;
         let sent = if pipeline.is_empty() {
             self.0.transport.request(request).await
@@ -208,7 +233,10 @@ impl AppChannel {
 
     async fn through_pipeline(&self, request: Request<Body>) -> Result<Response<Body>, AppError> {
         let failure = Arc::new(std::sync::OnceLock::new());
-        let last = Terminal { transport: self.0.transport.clone(), failure: Arc::clone(&failure) };
+        let last = Terminal {
+            transport: self.0.transport.clone(),
+            failure: Arc::clone(&failure),
+        };
         let response = self.0.options.pipeline.run(request, Box::new(last)).await;
         match Arc::into_inner(failure).and_then(std::sync::OnceLock::into_inner) {
             Some(error) => Err(error),
@@ -217,7 +245,11 @@ impl AppChannel {
     }
 
     fn address(&self, mut request: Request<Body>) -> Result<Request<Body>, AppError> {
-        let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let path = request
+            .uri()
+            .path_and_query()
+            .cloned()
+            .unwrap_or_else(|| PathAndQuery::from_static("/"));
         *request.uri_mut() = Uri::builder()
             .scheme(self.0.scheme.clone())
             .authority(self.0.authority.clone())
@@ -226,15 +258,22 @@ impl AppChannel {
         if let Some(token) = &self.0.token {
             request.headers_mut().insert(TOKEN, token.clone());
         }
-        *request.version_mut() =
-            if matches!(self.protocol(), Protocol::Http | Protocol::Https) { http::Version::HTTP_11 } else { http::Version::HTTP_2 };
+        *request.version_mut() = if matches!(self.protocol(), Protocol::Http | Protocol::Https) {
+            http::Version::HTTP_11
+        } else {
+            http::Version::HTTP_2
+        };
         Ok(request)
     }
 
     async fn permit(&self) -> Result<Option<OwnedSemaphorePermit>, AppError> {
         match &self.0.limit {
             None => Ok(None),
-            Some(limit) => Arc::clone(limit).acquire_owned().await.map(Some).map_err(|_| AppError::Closed),
+            Some(limit) => Arc::clone(limit)
+                .acquire_owned()
+                .await
+                .map(Some)
+                .map_err(|_| AppError::Closed),
         }
     }
 
@@ -247,7 +286,9 @@ impl AppChannel {
 
 impl fmt::Debug for AppChannel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AppChannel").field("options", &self.0.options).finish_non_exhaustive()
+        f.debug_struct("AppChannel")
+            .field("options", &self.0.options)
+            .finish_non_exhaustive()
     }
 }
 
@@ -266,16 +307,21 @@ impl Measured {
             path: request.uri().path().to_owned(),
             began: std::time::Instant::now(),
         };
-        channel.0.options.metrics.http_client_started(measured.method.as_str(), &measured.path, sent);
+        channel
+            .0
+            .options
+            .metrics
+            .http_client_started(measured.method.as_str(), &measured.path, sent);
         measured
     }
 
     /// Upstream counts a request that failed on the way as a 500.
     fn end(self, channel: &AppChannel, sent: &Result<Response<Body>, AppError>) {
         let (status, received) = match sent {
-            Ok(response) => {
-                (response.status().as_u16(), http_body::Body::size_hint(response.body()).exact().unwrap_or(0))
-            }
+            Ok(response) => (
+                response.status().as_u16(),
+                http_body::Body::size_hint(response.body()).exact().unwrap_or(0),
+            ),
             Err(_) => (500, 0),
         };
         channel.0.options.metrics.http_client_completed(
@@ -306,7 +352,9 @@ fn transport(options: &AppChannelOptions) -> Transport {
     if options.protocol.is_tls() {
         // `https` is HTTP/1.1 only, `grpcs` HTTP/2 only.
         let tls = tls_without_verification(&[]);
-        let connector = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_only();
+        let connector = hyper_rustls::HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_only();
         let connector = if http1 {
             connector.enable_http1().wrap_connector(tcp)
         } else {
@@ -344,7 +392,12 @@ impl Next for Terminal {
 fn hold(response: Response<Body>, permit: Option<OwnedSemaphorePermit>) -> Response<Body> {
     match permit {
         None => response,
-        Some(permit) => response.map(|body| Body::boxed(Held { body, _permit: permit })),
+        Some(permit) => response.map(|body| {
+            Body::boxed(Held {
+                body,
+                _permit: permit,
+            })
+        }),
     }
 }
 
@@ -358,7 +411,10 @@ impl<P: Unpin> http_body::Body for Held<P> {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         Pin::new(&mut self.body).poll_frame(cx)
     }
 
@@ -413,7 +469,12 @@ impl GrpcApp {
         let request = self.0.address(request)?;
         let place = self.0.0.lanes.place();
         let response = place.client().request(request).await?;
-        Ok(response.map(|body| Body::boxed(Held { body, _permit: (permit, place) })))
+        Ok(response.map(|body| {
+            Body::boxed(Held {
+                body,
+                _permit: (permit, place),
+            })
+        }))
     }
 }
 
@@ -447,7 +508,10 @@ impl http_body::Body for Exclusive {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         // `get_mut` takes no lock; a panic of an earlier poll would have ended the body.
         match self.0.get_mut() {
             Ok(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),

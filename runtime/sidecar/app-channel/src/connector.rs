@@ -93,7 +93,10 @@ async fn dial(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
     } else {
         tokio::net::lookup_host((bare, port))
             .await
-            .map_err(|source| ConnectError::Resolve { host: bare.to_owned(), source })?
+            .map_err(|source| ConnectError::Resolve {
+                host: bare.to_owned(),
+                source,
+            })?
             .collect()
     };
     for address in addresses {
@@ -113,7 +116,10 @@ async fn dial(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
             ConnectError::Refused { address }
         }
         Some((address, source)) => ConnectError::Dial { address, source },
-        None => ConnectError::Resolve { host: host.to_owned(), source: io::ErrorKind::NotFound.into() },
+        None => ConnectError::Resolve {
+            host: host.to_owned(),
+            source: io::ErrorKind::NotFound.into(),
+        },
     })
 }
 
@@ -145,9 +151,12 @@ impl tower_service::Service<Uri> for TcpConnector {
 #[must_use]
 pub fn tls_without_verification(alpn: &[&[u8]]) -> ClientConfig {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
+    let builder =
+        ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
     // The provider of this crate always offers TLS 1.2 and 1.3.
-    let Ok(builder) = builder else { unreachable!("aws-lc-rs serves TLS 1.2 and 1.3") };
+    let Ok(builder) = builder else {
+        unreachable!("aws-lc-rs serves TLS 1.2 and 1.3")
+    };
     let mut config = builder
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))

@@ -118,7 +118,10 @@ impl AppChannel {
                 let _ = response.into_body().collect().await;
                 HealthStatus::Up
             }
-            Ok(response) => HealthStatus::Down(format!("Health check failed with status code: {}", response.status().as_u16())),
+            Ok(response) => HealthStatus::Down(format!(
+                "Health check failed with status code: {}",
+                response.status().as_u16()
+            )),
             Err(error) => HealthStatus::Down(format!("Network error: {error}")),
         }
     }

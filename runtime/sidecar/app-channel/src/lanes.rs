@@ -27,7 +27,10 @@ pub(crate) struct Place<T>(Arc<Lane<T>>);
 
 impl<T> Lanes<T> {
     pub(crate) fn new(make: impl Fn() -> T + Send + Sync + 'static) -> Self {
-        Self { make: Box::new(make), lanes: RwLock::default() }
+        Self {
+            make: Box::new(make),
+            lanes: RwLock::default(),
+        }
     }
 
     /// A place for one more call.
@@ -40,7 +43,10 @@ impl<T> Lanes<T> {
         let lane = match least {
             Some(lane) if lane.calls.load(Relaxed) < PER_LANE || lanes.len() >= MAX_LANES => lane,
             _ => {
-                let lane = Arc::new(Lane { client: (self.make)(), calls: AtomicUsize::new(0) });
+                let lane = Arc::new(Lane {
+                    client: (self.make)(),
+                    calls: AtomicUsize::new(0),
+                });
                 lanes.push(Arc::clone(&lane));
                 lane
             }

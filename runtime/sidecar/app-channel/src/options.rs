@@ -68,7 +68,9 @@ impl FromStr for Protocol {
             "h2c" => Ok(Self::H2c),
             "grpc" => Ok(Self::Grpc),
             "grpcs" => Ok(Self::Grpcs),
-            _ => Err(format!("invalid value for 'app-protocol': {text:?}; use http, https, h2c, grpc or grpcs")),
+            _ => Err(format!(
+                "invalid value for 'app-protocol': {text:?}; use http, https, h2c, grpc or grpcs"
+            )),
         }
     }
 }

@@ -3,7 +3,14 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 /// Methods that cross-origin callers may use (upstream's list).
-const METHODS: [Method; 6] = [Method::HEAD, Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+const METHODS: [Method; 6] = [
+    Method::HEAD,
+    Method::GET,
+    Method::POST,
+    Method::PUT,
+    Method::PATCH,
+    Method::DELETE,
+];
 
 /// The origins that may call, any header allowed.
 #[derive(Debug, Clone)]
@@ -21,11 +28,19 @@ impl Cors {
         if allowed_origins.is_empty() {
             return None;
         }
-        let mut cors = Self { any: false, exact: Vec::new(), wildcards: Vec::new() };
+        let mut cors = Self {
+            any: false,
+            exact: Vec::new(),
+            wildcards: Vec::new(),
+        };
         for origin in allowed_origins.split(',') {
             let origin = origin.to_ascii_lowercase();
             if origin == "*" {
-                return Some(Self { any: true, exact: Vec::new(), wildcards: Vec::new() });
+                return Some(Self {
+                    any: true,
+                    exact: Vec::new(),
+                    wildcards: Vec::new(),
+                });
             }
             match origin.split_once('*') {
                 Some((head, tail)) => cors.wildcards.push((head.to_owned(), tail.to_owned())),
@@ -39,19 +54,26 @@ impl Cors {
     #[must_use]
     pub fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
         method == Method::OPTIONS
-            && headers.get(header::ACCESS_CONTROL_REQUEST_METHOD).is_some_and(|value| !value.is_empty())
+            && headers
+                .get(header::ACCESS_CONTROL_REQUEST_METHOD)
+                .is_some_and(|value| !value.is_empty())
     }
 
     /// The headers of the answer to a preflight request, whose status is always 200.
     #[must_use]
     pub fn preflight(&self, request: &HeaderMap) -> HeaderMap {
         let mut answer = HeaderMap::new();
-        for name in ["Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers"] {
+        for name in [
+            "Origin",
+            "Access-Control-Request-Method",
+            "Access-Control-Request-Headers",
+        ] {
             answer.append(header::VARY, HeaderValue::from_static(name));
         }
-        let (Some(origin), Some(method)) =
-            (request.get(header::ORIGIN), request.get(header::ACCESS_CONTROL_REQUEST_METHOD))
-        else {
+        let (Some(origin), Some(method)) = (
+            request.get(header::ORIGIN),
+            request.get(header::ACCESS_CONTROL_REQUEST_METHOD),
+        ) else {
             return answer;
         };
         let upper = method.to_str().unwrap_or("").to_ascii_uppercase();
@@ -62,7 +84,10 @@ impl Cors {
         if let Ok(methods) = HeaderValue::from_str(&upper) {
             answer.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
         }
-        if let Some(names) = request.get(header::ACCESS_CONTROL_REQUEST_HEADERS).filter(|value| !value.is_empty()) {
+        if let Some(names) = request
+            .get(header::ACCESS_CONTROL_REQUEST_HEADERS)
+            .filter(|value| !value.is_empty())
+        {
             answer.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, canonical_list(names));
         }
         answer
@@ -80,7 +105,11 @@ impl Cors {
     }
 
     fn answer_origin(&self, origin: &HeaderValue) -> HeaderValue {
-        if self.any { HeaderValue::from_static("*") } else { origin.clone() }
+        if self.any {
+            HeaderValue::from_static("*")
+        } else {
+            origin.clone()
+        }
     }
 
     fn allows_origin(&self, origin: &HeaderValue) -> bool {
@@ -100,7 +129,10 @@ impl Cors {
 }
 
 fn allows_method(method: &str) -> bool {
-    method.eq_ignore_ascii_case("OPTIONS") || METHODS.iter().any(|allowed| allowed.as_str().eq_ignore_ascii_case(method))
+    method.eq_ignore_ascii_case("OPTIONS")
+        || METHODS
+            .iter()
+            .any(|allowed| allowed.as_str().eq_ignore_ascii_case(method))
 }
 
 /// The asked-for header names, canonical, as one list.
@@ -113,7 +145,11 @@ fn canonical_list(names: &HeaderValue) -> HeaderValue {
             let mut upper = true;
             name.chars()
                 .map(|c| {
-                    let c = if upper { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() };
+                    let c = if upper {
+                        c.to_ascii_uppercase()
+                    } else {
+                        c.to_ascii_lowercase()
+                    };
                     upper = c == '-';
                     c
                 })
@@ -131,7 +167,10 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::ORIGIN, origin.parse().unwrap());
         headers.insert(header::ACCESS_CONTROL_REQUEST_METHOD, "get".parse().unwrap());
-        headers.insert(header::ACCESS_CONTROL_REQUEST_HEADERS, "x-one, X-TWO".parse().unwrap());
+        headers.insert(
+            header::ACCESS_CONTROL_REQUEST_HEADERS,
+            "x-one, X-TWO".parse().unwrap(),
+        );
         headers
     }
 
@@ -139,7 +178,11 @@ mod tests {
     fn lists_and_wildcards() {
         assert!(Cors::parse("").is_none());
         let cors = Cors::parse("https://a.example,https://*.b.example").unwrap();
-        let allowed = |origin| cors.preflight(&asked(origin)).get(header::ACCESS_CONTROL_ALLOW_ORIGIN).is_some();
+        let allowed = |origin| {
+            cors.preflight(&asked(origin))
+                .get(header::ACCESS_CONTROL_ALLOW_ORIGIN)
+                .is_some()
+        };
         assert!(allowed("https://A.example"));
         assert!(allowed("https://x.b.example"));
         assert!(!allowed("https://b.example"));

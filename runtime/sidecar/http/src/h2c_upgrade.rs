@@ -29,7 +29,10 @@ const MAX_SETTINGS: usize = 1024;
 pub(crate) fn is_asked(request: &Request<Incoming>) -> bool {
     let has = |name: HeaderName, wanted: &str| {
         request.headers().get_all(name).iter().any(|value| {
-            value.to_str().is_ok_and(|text| text.split(',').any(|token| token.trim().eq_ignore_ascii_case(wanted)))
+            value.to_str().is_ok_and(|text| {
+                text.split(',')
+                    .any(|token| token.trim().eq_ignore_ascii_case(wanted))
+            })
         })
     };
     request.version() == Version::HTTP_11
@@ -89,11 +92,25 @@ impl FirstRequest {
             .remove(header::HOST)
             .and_then(|host| host.to_str().ok().map(str::to_owned))
             .unwrap_or_default();
-        for name in [header::CONNECTION, header::UPGRADE, SETTINGS, header::TRANSFER_ENCODING] {
+        for name in [
+            header::CONNECTION,
+            header::UPGRADE,
+            SETTINGS,
+            header::TRANSFER_ENCODING,
+        ] {
             headers.remove(name);
         }
-        let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
-        Self { method: request.method().clone(), path, authority, headers }
+        let path = request
+            .uri()
+            .path_and_query()
+            .map_or("/", |path| path.as_str())
+            .to_owned();
+        Self {
+            method: request.method().clone(),
+            path,
+            authority,
+            headers,
+        }
     }
 
     /// A HEADERS frame of stream 1 that ends headers and stream; every field a literal that is not indexed.
@@ -125,8 +142,14 @@ fn push_field(block: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 
 /// An HPACK integer with a prefix of seven bits (RFC 7541 §5.1), no Huffman coding.
 fn push_length(block: &mut Vec<u8>, length: usize) {
-    let Ok(short) = u8::try_from(length) else { return push_long(block, length) };
-    if short < 0x7f { block.push(short) } else { push_long(block, length) }
+    let Ok(short) = u8::try_from(length) else {
+        return push_long(block, length);
+    };
+    if short < 0x7f {
+        block.push(short)
+    } else {
+        push_long(block, length)
+    }
 }
 
 fn push_long(block: &mut Vec<u8>, length: usize) {
@@ -147,7 +170,11 @@ fn head_length(head: &[u8]) -> Option<usize> {
 }
 
 impl AsyncRead for Continued {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         loop {
             if this.at < this.ready.len() {
@@ -160,7 +187,9 @@ impl AsyncRead for Continued {
                 }
                 return Poll::Ready(Ok(()));
             }
-            let Some(head) = &mut this.head else { return Pin::new(&mut this.io).poll_read(cx, out) };
+            let Some(head) = &mut this.head else {
+                return Pin::new(&mut this.io).poll_read(cx, out);
+            };
             let mut chunk = [0; 512];
             let mut buffer = ReadBuf::new(&mut chunk);
             match Pin::new(&mut this.io).poll_read(cx, &mut buffer) {

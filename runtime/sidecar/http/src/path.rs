@@ -34,7 +34,10 @@ fn is_clean(path: &str) -> bool {
     if path == "/" {
         return true;
     }
-    path.starts_with('/') && path[1..].split('/').all(|segment| !matches!(segment, "" | "." | ".."))
+    path.starts_with('/')
+        && path[1..]
+            .split('/')
+            .all(|segment| !matches!(segment, "" | "." | ".."))
 }
 
 /// A broken `%` escape; the text is Go's.
@@ -58,14 +61,20 @@ pub fn query_unescape(text: &str) -> Result<String, BrokenEscape> {
         return Ok(text.to_owned());
     }
     let broken = |at: usize| BrokenEscape(text.get(at..).unwrap_or("%").chars().take(3).collect());
-    let digit = |at: usize| text.as_bytes().get(at).and_then(|byte| (*byte as char).to_digit(16));
+    let digit = |at: usize| {
+        text.as_bytes()
+            .get(at)
+            .and_then(|byte| (*byte as char).to_digit(16))
+    };
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut i = 0;
     while i < bytes.len() {
         match bytes[i] {
             b'%' => {
-                let (Some(high), Some(low)) = (digit(i + 1), digit(i + 2)) else { return Err(broken(i)) };
+                let (Some(high), Some(low)) = (digit(i + 1), digit(i + 2)) else {
+                    return Err(broken(i));
+                };
                 out.push(u8::try_from(high * 16 + low).unwrap_or(u8::MAX));
                 i += 3;
             }
@@ -105,7 +114,10 @@ mod tests {
     #[test]
     fn unescapes_like_go() {
         assert_eq!(query_unescape("a+b%20c%2Fd").as_deref(), Ok("a b c/d"));
-        assert_eq!(query_unescape("%zzz").unwrap_err().to_string(), "invalid URL escape \"%zz\"");
+        assert_eq!(
+            query_unescape("%zzz").unwrap_err().to_string(),
+            "invalid URL escape \"%zz\""
+        );
         assert!(query_unescape("%2").is_err());
         assert_eq!(query_unescape("%ff").as_deref(), Ok("\u{fffd}"));
     }

@@ -55,7 +55,11 @@ impl Router {
                     node = node.literals.entry(segment).or_default();
                 }
             }
-            let leaves = if ends_in_rest { &mut node.rest } else { &mut node.here };
+            let leaves = if ends_in_rest {
+                &mut node.rest
+            } else {
+                &mut node.here
+            };
             leaves.insert(0, endpoint);
         }
         router
@@ -71,9 +75,17 @@ impl Router {
             for (name, value) in values {
                 params.push(name, value.to_owned());
             }
-            return Some(Match { endpoint: Arc::clone(endpoint), params, fallback: false });
+            return Some(Match {
+                endpoint: Arc::clone(endpoint),
+                params,
+                fallback: false,
+            });
         }
-        self.fallback.as_ref().map(|endpoint| Match { endpoint: Arc::clone(endpoint), params, fallback: true })
+        self.fallback.as_ref().map(|endpoint| Match {
+            endpoint: Arc::clone(endpoint),
+            params,
+            fallback: true,
+        })
     }
 }
 
@@ -119,7 +131,9 @@ fn descend<'n, 'p>(
 }
 
 fn pick<'n>(leaves: &'n [Arc<Endpoint>], method: &Method) -> Option<&'n Arc<Endpoint>> {
-    leaves.iter().find(|endpoint| endpoint.methods.is_empty() || endpoint.methods.contains(method))
+    leaves
+        .iter()
+        .find(|endpoint| endpoint.methods.is_empty() || endpoint.methods.contains(method))
 }
 
 #[cfg(test)]
@@ -140,8 +154,23 @@ mod tests {
     const GET: &[Method] = &[Method::GET];
     const POST: &[Method] = &[Method::POST, Method::PUT];
 
-    fn endpoint(methods: &'static [Method], version: &'static str, route: &'static str, name: &'static str) -> Endpoint {
-        Endpoint::new(methods, version, route, Group { name: "state", version: "v1" }, name, Arc::new(Nothing))
+    fn endpoint(
+        methods: &'static [Method],
+        version: &'static str,
+        route: &'static str,
+        name: &'static str,
+    ) -> Endpoint {
+        Endpoint::new(
+            methods,
+            version,
+            route,
+            Group {
+                name: "state",
+                version: "v1",
+            },
+            name,
+            Arc::new(Nothing),
+        )
     }
 
     fn router() -> Router {
@@ -159,7 +188,11 @@ mod tests {
     #[track_caller]
     fn check(method: Method, path: &str, name: &str, params: &[(&str, &str)]) {
         let found = router().find(&method, path).unwrap();
-        let label = if found.fallback { "fallback" } else { found.endpoint.name };
+        let label = if found.fallback {
+            "fallback"
+        } else {
+            found.endpoint.name
+        };
         assert_eq!(label, name, "{method} {path}");
         for (key, value) in params {
             assert_eq!(found.params.get(key), *value, "{method} {path}");
@@ -168,15 +201,30 @@ mod tests {
 
     #[test]
     fn matches_segments_and_rest() {
-        check(Method::GET, "/v1.0/state/s/k", "GetState", &[("store", "s"), ("key", "k")]);
+        check(
+            Method::GET,
+            "/v1.0/state/s/k",
+            "GetState",
+            &[("store", "s"), ("key", "k")],
+        );
         check(Method::GET, "/v1.0/state/s/bulk", "GetState", &[("key", "bulk")]);
         check(Method::POST, "/v1.0/state/s/bulk", "Bulk", &[("store", "s")]);
         check(Method::PUT, "/v1.0/state/s", "SaveState", &[]);
         check(Method::GET, "/v1.0/state/s", "fallback", &[]);
         check(Method::GET, "/v1.0/state/s/k/l", "fallback", &[]);
-        check(Method::POST, "/v1.0/publish/p/a/b/c", "Publish", &[("pubsub", "p"), ("*", "a/b/c")]);
+        check(
+            Method::POST,
+            "/v1.0/publish/p/a/b/c",
+            "Publish",
+            &[("pubsub", "p"), ("*", "a/b/c")],
+        );
         check(Method::POST, "/v1.0/publish/p", "fallback", &[]);
-        check(Method::POST, "/v1.0/invoke/app/method/x/y", "Invoke", &[("*", "app/method/x/y")]);
+        check(
+            Method::POST,
+            "/v1.0/invoke/app/method/x/y",
+            "Invoke",
+            &[("*", "app/method/x/y")],
+        );
         check(Method::POST, "/anything", "fallback", &[]);
     }
 

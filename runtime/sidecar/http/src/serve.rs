@@ -109,7 +109,11 @@ where
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20)
         .max_concurrent_streams(1000);
-    let builder = if options.h2c { builder } else { builder.http1_only() };
+    let builder = if options.h2c {
+        builder
+    } else {
+        builder.http1_only()
+    };
     let upgrades = options.h2c;
     let closing = shutdown.clone();
     let service = service_fn(move |mut request: http::Request<Incoming>| {
@@ -157,7 +161,8 @@ async fn continue_in_http2(
         async move { Ok::<_, Infallible>(service.serve(request.map(Body::from)).await) }
     });
     let io = TokioIo::new(Continued::new(upgraded, &first));
-    let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(io, service);
+    let serving =
+        hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(io, service);
     let mut serving = std::pin::pin!(serving);
     let finished = match select(serving.as_mut(), std::pin::pin!(shutdown.cancelled())).await {
         Either::Left((finished, _)) => finished,
@@ -172,5 +177,8 @@ async fn continue_in_http2(
 }
 
 fn header_size(headers: &http::HeaderMap) -> usize {
-    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
+    headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4)
+        .sum()
 }

@@ -89,7 +89,8 @@ impl HttpService {
             Some(limit) => request.map(|body| LimitedBody::bound(body, limit)),
             None => request,
         };
-        let observed = (options.metrics.is_enabled() || options.api_log.is_some()).then(|| Observed::begin(&request));
+        let observed =
+            (options.metrics.is_enabled() || options.api_log.is_some()).then(|| Observed::begin(&request));
         let mut response = match &options.tracing {
             None => self.guarded(request).await,
             Some(tracing) => match tracing.begin(request) {
@@ -143,13 +144,21 @@ impl HttpService {
     /// Whether the API token fits (B5). Compared in constant time; only the two health checks do without, by their
     /// exact path (pains X2).
     fn admits(&self, request: &Request<Body>) -> bool {
-        let Some(token) = &self.0.options.api_token else { return true };
-        let given = request.headers().get(&TOKEN).map_or(&b""[..], HeaderValue::as_bytes);
+        let Some(token) = &self.0.options.api_token else {
+            return true;
+        };
+        let given = request
+            .headers()
+            .get(&TOKEN)
+            .map_or(&b""[..], HeaderValue::as_bytes);
         if constant_time_eq(given, token.expose().as_bytes()) {
             return true;
         }
         request.method() == Method::GET
-            && matches!(request.uri().path().trim_matches('/'), "v1.0/healthz" | "v1.0/healthz/outbound")
+            && matches!(
+                request.uri().path().trim_matches('/'),
+                "v1.0/healthz" | "v1.0/healthz/outbound"
+            )
     }
 }
 
@@ -159,7 +168,9 @@ fn constant_time_eq(a: &[u8], b: &[u8]) -> bool {
 
 fn overloaded() -> Response<Body> {
     let mut response = Reply::text(StatusCode::SERVICE_UNAVAILABLE, "too many requests are under way");
-    response.headers_mut().insert(http::header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+        .headers_mut()
+        .insert(http::header::RETRY_AFTER, HeaderValue::from_static("1"));
     response
 }
 
@@ -188,7 +199,11 @@ async fn dispatch(router: &Router, request: Request<Body>) -> Response<Body> {
         }
     }
     let (head, body) = request.into_parts();
-    let handled = found.endpoint.handler.handle(ApiRequest { head, params: found.params, body });
+    let handled = found.endpoint.handler.handle(ApiRequest {
+        head,
+        params: found.params,
+        body,
+    });
     let mut response = handled.await.unwrap_or_else(|error| {
         tracing::debug!(target: "dapr.runtime.http", "{error}");
         error.to_response()
@@ -210,7 +225,9 @@ impl Observed {
     fn begin(request: &Request<Body>) -> Self {
         Self {
             method: request.method().clone(),
-            path: percent_encoding::percent_decode_str(request.uri().path()).decode_utf8_lossy().into_owned(),
+            path: percent_encoding::percent_decode_str(request.uri().path())
+                .decode_utf8_lossy()
+                .into_owned(),
             user_agent: request.headers().get(http::header::USER_AGENT).cloned(),
             request_bytes: request.body().size_hint().exact().unwrap_or(0),
             began: Instant::now(),
@@ -224,7 +241,9 @@ impl Observed {
         let status = response.status().as_u16();
         let served = response.extensions().get::<Served>().cloned();
         let log = options.api_log.filter(|log| {
-            served.as_ref().is_some_and(|served| !(served.0.health_check && log.omit_health_checks))
+            served
+                .as_ref()
+                .is_some_and(|served| !(served.0.health_check && log.omit_health_checks))
         });
         let metrics = options.metrics.clone();
         let finish = move |response_bytes: u64| {
@@ -247,7 +266,11 @@ impl Observed {
                 response
             }
             None => response.map(|body| {
-                Body::boxed(Counted { body, size: 0, finish: std::sync::Mutex::new(Some(Box::new(finish))) })
+                Body::boxed(Counted {
+                    body,
+                    size: 0,
+                    finish: std::sync::Mutex::new(Some(Box::new(finish))),
+                })
             }),
         }
     }
@@ -259,7 +282,12 @@ impl Observed {
             format!("{} {}", self.method, self.path)
         };
         let duration = elapsed.as_millis();
-        match self.user_agent.as_ref().and_then(|value| value.to_str().ok()).filter(|agent| !agent.is_empty()) {
+        match self
+            .user_agent
+            .as_ref()
+            .and_then(|value| value.to_str().ok())
+            .filter(|agent| !agent.is_empty())
+        {
             Some(useragent) => tracing::info!(
                 target: "dapr.runtime.http-info",
                 code = status, duration, method, size, useragent,
@@ -288,7 +316,10 @@ impl http_body::Body for Counted {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()
@@ -326,27 +357,55 @@ mod tests {
     async fn echo(_: Arc<()>, mut request: ApiRequest) -> Result<Response<Body>, ApiError> {
         let body = request.bytes().await?;
         let mut response = Response::new(Body::whole(body));
-        response.headers_mut().insert("x-key", request.param("key").parse().unwrap());
-        response.headers_mut().insert("x-token", request.header("dapr-api-token").parse().unwrap());
+        response
+            .headers_mut()
+            .insert("x-key", request.param("key").parse().unwrap());
+        response
+            .headers_mut()
+            .insert("x-token", request.header("dapr-api-token").parse().unwrap());
         Ok(response)
     }
 
     fn service(options: HttpServiceOptions) -> HttpService {
-        let group = Group { name: "state", version: "v1" };
+        let group = Group {
+            name: "state",
+            version: "v1",
+        };
         let methods: &'static [Method] = &[Method::GET, Method::POST];
         HttpService::new(
             [
-                Endpoint::new(methods, "v1.0", "state/{store}/{key}", group, "GetState", handler(&Arc::new(()), echo)),
-                Endpoint::new(methods, "v1.0", "healthz", group, "Health", handler(&Arc::new(()), echo)),
+                Endpoint::new(
+                    methods,
+                    "v1.0",
+                    "state/{store}/{key}",
+                    group,
+                    "GetState",
+                    handler(&Arc::new(()), echo),
+                ),
+                Endpoint::new(
+                    methods,
+                    "v1.0",
+                    "healthz",
+                    group,
+                    "Health",
+                    handler(&Arc::new(()), echo),
+                ),
             ],
             options,
         )
     }
 
-    async fn call(options: HttpServiceOptions, request: Request<Body>) -> (StatusCode, http::HeaderMap, String) {
+    async fn call(
+        options: HttpServiceOptions,
+        request: Request<Body>,
+    ) -> (StatusCode, http::HeaderMap, String) {
         let (head, body) = service(options).serve(request).await.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
-        (head.status, head.headers, String::from_utf8_lossy(&body).into_owned())
+        (
+            head.status,
+            head.headers,
+            String::from_utf8_lossy(&body).into_owned(),
+        )
     }
 
     fn get(path: &str) -> Request<Body> {
@@ -356,28 +415,51 @@ mod tests {
     #[tokio::test]
     async fn parameters_are_unescaped_after_routing() {
         let (status, headers, _) = call(HttpServiceOptions::default(), get("/v1.0//state/s/a%2Fb+c/")).await;
-        assert_eq!((status, headers["x-key"].as_bytes()), (StatusCode::OK, &b"a/b c"[..]));
+        assert_eq!(
+            (status, headers["x-key"].as_bytes()),
+            (StatusCode::OK, &b"a/b c"[..])
+        );
         let (status, _, body) = call(HttpServiceOptions::default(), get("/v1.0/state/s/a%zz")).await;
         assert_eq!(status, StatusCode::BAD_REQUEST);
-        assert_eq!(body, "failed to unescape request parameter \"key\". Error: invalid URL escape \"%zz\"\n");
+        assert_eq!(
+            body,
+            "failed to unescape request parameter \"key\". Error: invalid URL escape \"%zz\"\n"
+        );
     }
 
     #[tokio::test]
     async fn the_token_guards_all_but_the_exact_health_paths() {
-        let options = || HttpServiceOptions { api_token: Some("secret".into()), ..Default::default() };
-        assert_eq!(call(options(), get("/v1.0/state/s/healthz")).await.0, StatusCode::UNAUTHORIZED);
+        let options = || HttpServiceOptions {
+            api_token: Some("secret".into()),
+            ..Default::default()
+        };
+        assert_eq!(
+            call(options(), get("/v1.0/state/s/healthz")).await.0,
+            StatusCode::UNAUTHORIZED
+        );
         assert_eq!(call(options(), get("/v1.0/healthz")).await.0, StatusCode::OK);
         let mut request = get("/v1.0/state/s/k");
-        request.headers_mut().insert("dapr-api-token", "secret".parse().unwrap());
+        request
+            .headers_mut()
+            .insert("dapr-api-token", "secret".parse().unwrap());
         let (status, headers, _) = call(options(), request).await;
-        assert_eq!((status, headers["x-token"].as_bytes()), (StatusCode::OK, &b""[..]));
+        assert_eq!(
+            (status, headers["x-token"].as_bytes()),
+            (StatusCode::OK, &b""[..])
+        );
     }
 
     #[tokio::test]
     async fn a_body_over_the_bound_is_refused() {
-        let options = HttpServiceOptions { max_body_size: Some(4), ..Default::default() };
-        let request =
-            Request::builder().method("POST").uri("/v1.0/state/s/k").body(Body::whole("hello")).unwrap();
+        let options = HttpServiceOptions {
+            max_body_size: Some(4),
+            ..Default::default()
+        };
+        let request = Request::builder()
+            .method("POST")
+            .uri("/v1.0/state/s/k")
+            .body(Body::whole("hello"))
+            .unwrap();
         let (status, _, body) = call(options, request).await;
         assert_eq!(status, StatusCode::BAD_REQUEST);
         assert!(body.contains("ERR_BODY_READ"), "{body}");

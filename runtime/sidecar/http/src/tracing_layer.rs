@@ -44,9 +44,18 @@ impl TracingLayer {
     }
 
     /// Begins the span of a request; refuses a request whose baggage cannot be read.
-    pub(crate) fn begin(&self, mut request: Request<Body>) -> Result<(Request<Body>, Traced), Box<Response<Body>>> {
+    pub(crate) fn begin(
+        &self,
+        mut request: Request<Body>,
+    ) -> Result<(Request<Body>, Traced), Box<Response<Body>>> {
         if request.uri().path().contains("/healthz") {
-            return Ok((request, Traced { untraced: true, ..Traced::default() }));
+            return Ok((
+                request,
+                Traced {
+                    untraced: true,
+                    ..Traced::default()
+                },
+            ));
         }
         let text = |name: &HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
         let parent = SpanContext::from_headers(text(&TRACEPARENT), text(&TRACESTATE)).unwrap_or_default();
@@ -64,8 +73,12 @@ impl TracingLayer {
                 headers: request
                     .headers()
                     .iter()
-                    .filter(|(name, _)| name.as_str().starts_with("dapr-") && name.as_str() != "dapr-api-token")
-                    .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
+                    .filter(|(name, _)| {
+                        name.as_str().starts_with("dapr-") && name.as_str() != "dapr-api-token"
+                    })
+                    .filter_map(|(name, value)| {
+                        Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+                    })
                     .collect(),
             })
         });
@@ -74,7 +87,15 @@ impl TracingLayer {
         // An invalid context tells the APIs that tracing is on but has nothing to pass on.
         write_context(&context, request.headers_mut());
         request.extensions_mut().insert(context);
-        Ok((request, Traced { span, baggage, details, untraced: false }))
+        Ok((
+            request,
+            Traced {
+                span,
+                baggage,
+                details,
+                untraced: false,
+            },
+        ))
     }
 
     /// Ends the span of a request and lays the trace headers on its answer.
@@ -95,7 +116,10 @@ impl TracingLayer {
             write_context(traced.span.context(), response.headers_mut());
         }
         if let (Some(recording), Some(details)) = (traced.span.recording(), &traced.details) {
-            recording.dapr_headers(Protocol::Http, details.headers.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+            recording.dapr_headers(
+                Protocol::Http,
+                details.headers.iter().map(|(k, v)| (k.as_str(), v.as_str())),
+            );
             recording.http_exchange(&HttpExchange {
                 method: details.method.as_str(),
                 path: &details.path,
@@ -126,7 +150,9 @@ fn describe(recording: &mut Recording, endpoint: &Endpoint, details: &Details) {
         "conversation" => recording.conversation(component),
         "invoke" => {
             let (app_id, method) = match rest.strip_prefix("method/") {
-                Some(method) if details.path.contains("/invoke/") => (component.to_owned(), method.to_owned()),
+                Some(method) if details.path.contains("/invoke/") => {
+                    (component.to_owned(), method.to_owned())
+                }
                 _ => {
                     let app_id = details
                         .headers
@@ -145,7 +171,9 @@ fn describe(recording: &mut Recording, endpoint: &Endpoint, details: &Details) {
 
 fn check_baggage(request: &Request<Body>) -> Result<Option<HeaderValue>, String> {
     let mut values = request.headers().get_all(&BAGGAGE).iter();
-    let Some(first) = values.next() else { return Ok(None) };
+    let Some(first) = values.next() else {
+        return Ok(None);
+    };
     let mut joined = first.to_str().unwrap_or("\u{fffd}").to_owned();
     for value in values {
         joined.push(',');
@@ -153,7 +181,9 @@ fn check_baggage(request: &Request<Body>) -> Result<Option<HeaderValue>, String>
     }
     baggage::parse(&joined).map_err(|error| format!("invalid baggage header: {error}"))?;
     // The original text goes on: its URL encoding matters to the app.
-    Ok((!joined.is_empty()).then(|| HeaderValue::from_str(&joined).ok()).flatten())
+    Ok((!joined.is_empty())
+        .then(|| HeaderValue::from_str(&joined).ok())
+        .flatten())
 }
 
 fn write_context(context: &SpanContext, headers: &mut http::HeaderMap) {
@@ -163,7 +193,10 @@ fn write_context(context: &SpanContext, headers: &mut http::HeaderMap) {
     if let Ok(value) = HeaderValue::from_str(context.traceparent().as_str()) {
         headers.insert(TRACEPARENT, value);
     }
-    match context.outgoing_tracestate().and_then(|state| HeaderValue::from_str(state).ok()) {
+    match context
+        .outgoing_tracestate()
+        .and_then(|state| HeaderValue::from_str(state).ok())
+    {
         Some(state) => {
             headers.insert(TRACESTATE, state);
         }

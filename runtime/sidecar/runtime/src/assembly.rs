@@ -1,10 +1,6 @@
 //! Building a sidecar from its options: telemetry, listeners, services, endpoints.
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::Arc,
-};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use futures::future::BoxFuture;
@@ -23,9 +19,9 @@ use outrigger_resources::{
 use outrigger_sidecar_api::{ApiError, Endpoint};
 use outrigger_sidecar_app_channel::{AppChannel, AppChannelOptions, AppHealth};
 use outrigger_sidecar_blocks::{
-    AppState, BindingsService, BindingsServiceOptions, ConfigurationService, ConfigurationServiceOptions, ConversationService,
-    ConversationServiceOptions, CryptoService, CryptoServiceOptions, InputBindings, InputBindingsOptions, LockService,
-    LockServiceOptions, SecretsService, SecretsServiceOptions,
+    AppState, BindingsService, BindingsServiceOptions, ConfigurationService, ConfigurationServiceOptions,
+    ConversationService, ConversationServiceOptions, CryptoService, CryptoServiceOptions, InputBindings,
+    InputBindingsOptions, LockService, LockServiceOptions, SecretsService, SecretsServiceOptions,
 };
 use outrigger_sidecar_grpc::{
     GrpcOptions, GrpcServer, JobScope, TaskHub,
@@ -116,7 +112,9 @@ pub(crate) struct Assembly {
 
 impl std::fmt::Debug for Assembly {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Assembly").field("app_id", &self.options.app_id).finish_non_exhaustive()
+        f.debug_struct("Assembly")
+            .field("app_id", &self.options.app_id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -132,7 +130,10 @@ pub(crate) struct Listeners {
 }
 
 impl Assembly {
-    #[allow(clippy::too_many_lines, reason = "one list of parts, in the order in which they need one another")]
+    #[allow(
+        clippy::too_many_lines,
+        reason = "one list of parts, in the order in which they need one another"
+    )]
     pub(crate) async fn build(options: SidecarOptions) -> Result<Self, AssemblyError> {
         let mut configuration = load_configuration(&options)?;
         let metrics = telemetry::metrics(&options, &configuration).unwrap_or_else(|error| {
@@ -158,7 +159,9 @@ impl Assembly {
         let namespace = Namespace::from(options.namespace().unwrap_or("default"));
 
         let tables = Tables::default();
-        let resilience = Arc::new(ArcSwap::from_pointee(load_policies(&options, &resources, &metrics)));
+        let resilience = Arc::new(ArcSwap::from_pointee(load_policies(
+            &options, &resources, &metrics,
+        )));
         let app_pipeline = Arc::new(Pipeline::default());
         let http_pipeline = Arc::new(Pipeline::default());
         let inbound = Arc::new(Readiness::default());
@@ -168,8 +171,11 @@ impl Assembly {
 
         let app_slot = Arc::new(ArcSwapOption::empty());
         let watched = options.app.as_ref().is_some_and(|app| app.health.is_some());
-        let (app_health, app_health_seen) =
-            watch::channel(if watched { AppHealth::Unknown } else { AppHealth::Healthy });
+        let (app_health, app_health_seen) = watch::channel(if watched {
+            AppHealth::Unknown
+        } else {
+            AppHealth::Healthy
+        });
         let app = match &options.app {
             None => None,
             Some(app) => Some(AppChannel::new(
@@ -202,7 +208,9 @@ impl Assembly {
         }));
         let outbox = Arc::new(PubsubOutbox::new(
             &pubsub,
-            OutboxOptions { stores: Arc::clone(&tables.state) },
+            OutboxOptions {
+                stores: Arc::clone(&tables.state),
+            },
         ));
         let state = Arc::new(StateService::new(StateServiceOptions {
             app_id: options.app_id.clone(),
@@ -214,7 +222,12 @@ impl Assembly {
         }));
         let secrets = Arc::new(SecretsService::new(SecretsServiceOptions {
             stores: Arc::clone(&tables.secrets),
-            scopes: configuration.spec.secrets.as_ref().map(|secrets| secrets.scopes.clone()).unwrap_or_default(),
+            scopes: configuration
+                .spec
+                .secrets
+                .as_ref()
+                .map(|secrets| secrets.scopes.clone())
+                .unwrap_or_default(),
             resilience: Arc::clone(&resilience),
             metrics: metrics.clone(),
             audit: None,
@@ -287,7 +300,10 @@ impl Assembly {
                 environment: options.environment.clone(),
                 base_dir: options.base_dir.clone(),
             },
-            references: ReferenceOptions { environment: options.environment.clone(), kubernetes: false },
+            references: ReferenceOptions {
+                environment: options.environment.clone(),
+                kubernetes: false,
+            },
             templates: Templates {
                 app_id: options.app_id.to_string(),
                 namespace: options.namespace().unwrap_or_default().to_owned(),
@@ -307,13 +323,22 @@ impl Assembly {
             http_endpoints: http_endpoints.clone(),
             resiliencies: resources.resiliencies.as_ref().map_or_else(
                 |_| Vec::new(),
-                |resiliencies| resiliencies.iter().map(|resource| resource.meta.name.clone()).collect(),
+                |resiliencies| {
+                    resiliencies
+                        .iter()
+                        .map(|resource| resource.meta.name.clone())
+                        .collect()
+                },
             ),
             features: configuration.features([]).iter().map(str::to_owned).collect(),
             actors_enabled: !options.placement_addresses.is_empty(),
         });
         let metadata = Arc::new(MetadataApi::new(options.clone(), inventory));
-        let health = Arc::new(HealthApi::new(options.app_id.clone(), Arc::clone(&inbound), Arc::clone(&outbound)));
+        let health = Arc::new(HealthApi::new(
+            options.app_id.clone(),
+            Arc::clone(&inbound),
+            Arc::clone(&outbound),
+        ));
         let control = Arc::new(Control::new(Arc::clone(&metadata), stop.clone(), force.clone()));
 
         let job_scope = JobScope {
@@ -336,7 +361,11 @@ impl Assembly {
         endpoints.extend(health.endpoints());
         endpoints.extend(control.endpoints());
         endpoints.extend(absent::endpoints(&job_scope));
-        let public: Vec<Endpoint> = endpoints.iter().filter(|endpoint| endpoint.public).cloned().collect();
+        let public: Vec<Endpoint> = endpoints
+            .iter()
+            .filter(|endpoint| endpoint.public)
+            .cloned()
+            .collect();
         if let Some(rules) = configuration.spec.api.as_ref().map(HttpApiRules::new) {
             endpoints.retain(|endpoint| {
                 endpoint.always_allowed
@@ -362,7 +391,11 @@ impl Assembly {
         );
         let public_http = HttpService::new(
             public,
-            HttpServiceOptions { metrics: metrics.clone(), tracing: tracing_layer, ..HttpServiceOptions::default() },
+            HttpServiceOptions {
+                metrics: metrics.clone(),
+                tracing: tracing_layer,
+                ..HttpServiceOptions::default()
+            },
         );
         let actor_streams = match &app {
             Some(app) if app.protocol().is_http() => ActorStreams::Refused,
@@ -389,7 +422,11 @@ impl Assembly {
             api_log: api_log.is_some(),
             metrics: metrics.clone(),
             tracer: api_traced.then(|| tracer.clone()),
-            max_body_size: if options.max_body_size == 0 { u64::MAX } else { options.max_body_size },
+            max_body_size: if options.max_body_size == 0 {
+                u64::MAX
+            } else {
+                options.max_body_size
+            },
             read_buffer_size: options.read_buffer_size,
         });
         Ok(Self {
@@ -439,12 +476,21 @@ fn load_configuration(options: &SidecarOptions) -> Result<Configuration, Assembl
         tracing::info!(target: "dapr.runtime", "loading default configuration");
         return Ok(Configuration::defaults());
     }
-    let paths: Vec<_> = options.config_paths.iter().map(|path| options.base_dir.join(path)).collect();
+    let paths: Vec<_> = options
+        .config_paths
+        .iter()
+        .map(|path| options.base_dir.join(path))
+        .collect();
     let loaded = Configuration::load(&paths, &options.environment)?;
     for warning in &loaded.warnings {
         tracing::warn!(target: "dapr.runtime.config", "{warning}");
     }
-    let features: Vec<String> = loaded.configuration.features([]).iter().map(str::to_owned).collect();
+    let features: Vec<String> = loaded
+        .configuration
+        .features([])
+        .iter()
+        .map(str::to_owned)
+        .collect();
     if !features.is_empty() {
         tracing::info!(target: "dapr.runtime", "Enabled features: {}", features.join(" "));
     }
@@ -453,7 +499,11 @@ fn load_configuration(options: &SidecarOptions) -> Result<Configuration, Assembl
 
 fn load_resources(options: &SidecarOptions) -> Resources {
     let loader = DiskLoader::new(DiskOptions {
-        paths: options.resources_paths.iter().map(|path| options.base_dir.join(path)).collect(),
+        paths: options
+            .resources_paths
+            .iter()
+            .map(|path| options.base_dir.join(path))
+            .collect(),
         app_id: options.app_id.clone(),
         namespace: options.namespace().map(str::to_owned),
     });
@@ -486,9 +536,10 @@ fn load_policies(options: &SidecarOptions, resources: &Resources, metrics: &Metr
                 .ok()
         })
         .collect();
-    let observer = metrics
-        .is_enabled()
-        .then(|| Arc::new(policies::MeasuredPolicies(metrics.clone())) as Arc<dyn outrigger_sidecar_resilience::ResilienceObserver>);
+    let observer = metrics.is_enabled().then(|| {
+        Arc::new(policies::MeasuredPolicies(metrics.clone()))
+            as Arc<dyn outrigger_sidecar_resilience::ResilienceObserver>
+    });
     ResilienceProvider::from_resources(&options.app_id, &specs, observer)
 }
 
@@ -505,10 +556,13 @@ fn access_control(
 
 fn api_log(options: &SidecarOptions, configuration: &Configuration) -> Option<ApiLogOptions> {
     let spec = configuration.api_logging();
-    options.api_logging.unwrap_or(spec.enabled).then_some(ApiLogOptions {
-        obfuscate_urls: spec.obfuscate_urls,
-        omit_health_checks: spec.omit_health_checks,
-    })
+    options
+        .api_logging
+        .unwrap_or(spec.enabled)
+        .then_some(ApiLogOptions {
+            obfuscate_urls: spec.obfuscate_urls,
+            omit_health_checks: spec.omit_health_checks,
+        })
 }
 
 /// Binds everything; gives the port of the internal API too.
@@ -517,19 +571,27 @@ fn bind(options: &SidecarOptions) -> Result<(Listeners, Addresses, u16), Assembl
     let mut addresses = Addresses::default();
     let failed = |what: &'static str, host: &str, port: u16| {
         let address = format!("{host}:{port}");
-        move |source| AssemblyError::Listen { what, address, source }
+        move |source| AssemblyError::Listen {
+            what,
+            address,
+            source,
+        }
     };
 
     let host = options.internal_grpc_listen_address.as_str();
     let internal = if options.internal_grpc_port == 0 {
         let folder = options.base_dir.to_string_lossy();
         let port = host::stable_port(&options.app_id, &folder, options.user_id, &options.hostname);
-        listeners::tcp(host, port).or_else(|_| listeners::tcp(host, 0)).map_err(failed("the internal gRPC API", host, 0))?
+        listeners::tcp(host, port)
+            .or_else(|_| listeners::tcp(host, 0))
+            .map_err(failed("the internal gRPC API", host, 0))?
     } else {
         let port = options.internal_grpc_port;
         listeners::tcp(host, port).map_err(failed("the internal gRPC API", host, port))?
     };
-    let internal_address = internal.local_addr().map_err(failed("the internal gRPC API", host, 0))?;
+    let internal_address = internal
+        .local_addr()
+        .map_err(failed("the internal gRPC API", host, 0))?;
     addresses.internal = Some(internal_address);
     listeners.internal = Some(internal);
 
@@ -546,8 +608,18 @@ fn bind(options: &SidecarOptions) -> Result<(Listeners, Addresses, u16), Assembl
         }
     } else {
         let apis: [(&'static str, u16, &mut Vec<Bound>, &mut Vec<SocketAddr>); 2] = [
-            ("the HTTP API", options.http_port, &mut listeners.http, &mut addresses.http),
-            ("the gRPC API", options.grpc_port, &mut listeners.grpc, &mut addresses.grpc),
+            (
+                "the HTTP API",
+                options.http_port,
+                &mut listeners.http,
+                &mut addresses.http,
+            ),
+            (
+                "the gRPC API",
+                options.grpc_port,
+                &mut listeners.grpc,
+                &mut addresses.grpc,
+            ),
         ];
         for (what, port, list, bound) in apis {
             let mut last = None;
@@ -591,5 +663,8 @@ fn bind(options: &SidecarOptions) -> Result<(Listeners, Addresses, u16), Assembl
 
 /// Whether the HTTP servers take HTTP/2 in clear text.
 pub(crate) fn serves_h2c(options: &SidecarOptions) -> bool {
-    !options.environment.get("DAPR_HTTP_DISABLE_H2C").is_some_and(is_truthy)
+    !options
+        .environment
+        .get("DAPR_HTTP_DISABLE_H2C")
+        .is_some_and(is_truthy)
 }

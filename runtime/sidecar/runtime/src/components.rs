@@ -124,13 +124,23 @@ impl std::fmt::Debug for ComponentLoader {
 }
 
 impl SecretLookup for Tables {
-    fn secret<'a>(&'a self, store: &'a str, name: &'a str, namespace: &'a str) -> BoxFuture<'a, SecretAnswer> {
+    fn secret<'a>(
+        &'a self,
+        store: &'a str,
+        name: &'a str,
+        namespace: &'a str,
+    ) -> BoxFuture<'a, SecretAnswer> {
         Box::pin(async move {
-            let Ok(loaded) = self.secrets.get(store).await else { return SecretAnswer::NoStore };
+            let Ok(loaded) = self.secrets.get(store).await else {
+                return SecretAnswer::NoStore;
+            };
             let metadata = BTreeMap::from([("namespace".to_owned(), namespace.to_owned())]);
             match loaded.instance.get(name, &metadata).await {
                 Ok(secret) => SecretAnswer::Found(
-                    secret.into_iter().map(|(key, value)| (key, value.expose().to_owned())).collect(),
+                    secret
+                        .into_iter()
+                        .map(|(key, value)| (key, value.expose().to_owned()))
+                        .collect(),
                 ),
                 Err(error) => SecretAnswer::Failed(error.chain()),
             }
@@ -165,11 +175,15 @@ impl ComponentLoader {
     /// # Errors
     /// See [`ComponentFailure`].
     pub async fn open_all(self: &Arc<Self>, components: &[Component]) -> Result<(), ComponentFailure> {
-        let (secret_stores, others): (Vec<_>, Vec<_>) =
-            components.iter().cloned().partition(|component| component.category() == "secretstores");
+        let (secret_stores, others): (Vec<_>, Vec<_>) = components
+            .iter()
+            .cloned()
+            .partition(|component| component.category() == "secretstores");
         for group in [secret_stores, others] {
-            let mut opening: FuturesUnordered<_> =
-                group.into_iter().map(|component| Arc::clone(self).open(component)).collect();
+            let mut opening: FuturesUnordered<_> = group
+                .into_iter()
+                .map(|component| Arc::clone(self).open(component))
+                .collect();
             while let Some(outcome) = opening.next().await {
                 outcome?;
             }
@@ -184,7 +198,9 @@ impl ComponentLoader {
     pub async fn open(self: Arc<Self>, component: Component) -> Result<(), ComponentFailure> {
         let ignore = component.spec.ignore_errors;
         let name = component.name().to_owned();
-        let Err(cause) = self.process(component).await else { return Ok(()) };
+        let Err(cause) = self.process(component).await else {
+            return Ok(());
+        };
         let failure = ComponentFailure { name, cause };
         if ignore {
             tracing::error!(target: LOG, "Ignoring error processing component: {failure}");
@@ -207,7 +223,10 @@ impl ComponentLoader {
         if let Some(store) = resolution.waiting_for {
             // Upstream parks it for ever; say so where somebody looks for the reason.
             tracing::warn!(target: LOG, "Component {log_name} waits for secret store {store}, which is not loaded");
-            self.fail(&component, &format!("waits for secret store {store}, which is not loaded"));
+            self.fail(
+                &component,
+                &format!("waits for secret store {store}, which is not loaded"),
+            );
             return Ok(());
         }
         let Some(block) = Block::of(component.category()) else {
@@ -216,24 +235,30 @@ impl ComponentLoader {
         let began = Instant::now();
         let mut pause = RETRY_PAUSES.0;
         loop {
-            let opened = tokio::time::timeout(component.init_timeout(), self.open_block(block, &component)).await;
+            let opened =
+                tokio::time::timeout(component.init_timeout(), self.open_block(block, &component)).await;
             let failure = match opened {
                 Ok(Ok(())) => break,
                 Ok(Err(failure)) => failure,
                 Err(_) => Failure {
                     kind: "INIT_COMPONENT_FAILURE",
-                    error: Error::new(ErrorKind::Timeout, format!("init timeout for component {log_name}")),
+                    error: Error::new(
+                        ErrorKind::Timeout,
+                        format!("init timeout for component {log_name}"),
+                    ),
                 },
             };
             let text = init_error(failure.kind, &log_name, &failure.error.chain());
             tracing::error!(target: LOG, "Failed to init component {log_name}: {text}");
-            self.metrics.component_init_failed(&component.spec.r#type, "init", component.name());
+            self.metrics
+                .component_init_failed(&component.spec.r#type, "init", component.name());
             // Only a backend that is away is worth waiting for; whoever asked to go on without it does.
             if failure.error.kind() != ErrorKind::Unavailable || component.spec.ignore_errors {
                 self.fail(&component, &text);
                 return Err(init_error("INIT_COMPONENT_FAILURE", &log_name, &text));
             }
-            self.readiness.not_ready("components", format!("{log_name}: {}", failure.error.chain()));
+            self.readiness
+                .not_ready("components", format!("{log_name}: {}", failure.error.chain()));
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(RETRY_PAUSES.1);
         }
@@ -265,7 +290,8 @@ impl ComponentLoader {
             Block::State => {
                 let spec = self.spec(component)?;
                 let instance = self.build(registry::state(), &spec, "state store").await?;
-                self.state.configure(&spec.name, store_settings(component, &spec)?);
+                self.state
+                    .configure(&spec.name, store_settings(component, &spec)?);
                 put(&self.tables.state, spec, instance);
             }
             Block::Pubsub => {
@@ -280,12 +306,16 @@ impl ComponentLoader {
             }
             Block::Secrets => {
                 let spec = self.spec(component)?;
-                let instance = self.build(registry::secret_stores(), &spec, "secret store").await?;
+                let instance = self
+                    .build(registry::secret_stores(), &spec, "secret store")
+                    .await?;
                 put(&self.tables.secrets, spec, instance);
             }
             Block::Configuration => {
                 let spec = self.spec(component)?;
-                let instance = self.build(registry::configuration(), &spec, "configuration store").await?;
+                let instance = self
+                    .build(registry::configuration(), &spec, "configuration store")
+                    .await?;
                 put(&self.tables.configuration, spec, instance);
             }
             Block::Lock => {
@@ -300,12 +330,16 @@ impl ComponentLoader {
             }
             Block::Conversation => {
                 let spec = self.spec(component)?;
-                let instance = self.build(registry::conversation(), &spec, "conversation").await?;
+                let instance = self
+                    .build(registry::conversation(), &spec, "conversation")
+                    .await?;
                 put(&self.tables.conversation, spec, instance);
             }
             Block::Middleware => {
                 let spec = self.spec(component)?;
-                let instance = self.build(registry::middleware(), &spec, "HTTP middleware").await?;
+                let instance = self
+                    .build(registry::middleware(), &spec, "HTTP middleware")
+                    .await?;
                 put(&self.tables.middleware, spec, instance);
             }
         }
@@ -314,10 +348,13 @@ impl ComponentLoader {
 
     fn spec(&self, component: &Component) -> Result<Spec, Failure> {
         let mut new_id = self.new_id;
-        let properties = self.templates.properties(component, false, &mut new_id).map_err(|error| Failure {
-            kind: "INIT_COMPONENT_FAILURE",
-            error: Error::configuration(error.to_string()),
-        })?;
+        let properties = self
+            .templates
+            .properties(component, false, &mut new_id)
+            .map_err(|error| Failure {
+                kind: "INIT_COMPONENT_FAILURE",
+                error: Error::configuration(error.to_string()),
+            })?;
         Ok(Spec {
             name: component.name().into(),
             type_name: component.spec.r#type.clone(),
@@ -337,37 +374,68 @@ impl ComponentLoader {
             .find(|registration| registration.serves(&spec.type_name, &spec.version))
             .ok_or_else(|| Failure {
                 kind: "CREATE_COMPONENT_FAILURE",
-                error: Error::configuration(format!("couldn't find {block} {}/{}", spec.type_name, spec.version)),
+                error: Error::configuration(format!(
+                    "couldn't find {block} {}/{}",
+                    spec.type_name, spec.version
+                )),
             })?;
-        let failed = |error| Failure { kind: "INIT_COMPONENT_FAILURE", error };
-        (registration.validate)(spec).map_err(failed)?.run(self.host.clone()).await.map_err(failed)
+        let failed = |error| Failure {
+            kind: "INIT_COMPONENT_FAILURE",
+            error,
+        };
+        (registration.validate)(spec)
+            .map_err(failed)?
+            .run(self.host.clone())
+            .await
+            .map_err(failed)
     }
 }
 
 fn put<T: Send + Sync + 'static>(table: &Components<T>, spec: Spec, instance: T) {
-    let Spec { name, type_name, version, properties } = spec;
-    table.insert(Loaded { name, type_name, version, properties, instance });
+    let Spec {
+        name,
+        type_name,
+        version,
+        properties,
+    } = spec;
+    table.insert(Loaded {
+        name,
+        type_name,
+        version,
+        properties,
+        instance,
+    });
 }
 
 /// What the sidecar itself reads from a state store's file: key prefix and encryption keys, each key with the name
 /// of the secret that it came from.
 fn store_settings(component: &Component, spec: &Spec) -> Result<StoreSettings, Failure> {
-    let failed = |error| Failure { kind: "CREATE_COMPONENT_FAILURE", error };
+    let failed = |error| Failure {
+        kind: "CREATE_COMPONENT_FAILURE",
+        error,
+    };
     let mut settings = StoreSettings::from_properties(component.name(), &spec.properties)
         .map_err(|error| failed(Error::configuration(error.message().to_owned())))?;
     let key = |wanted: &str| -> Result<Option<NamedKey>, Failure> {
-        let found = component
-            .spec
-            .metadata
-            .iter()
-            .find(|pair| pair.name == wanted && pair.value.is_set() && !pair.secret_key_ref.name.is_empty());
+        let found =
+            component.spec.metadata.iter().find(|pair| {
+                pair.name == wanted && pair.value.is_set() && !pair.secret_key_ref.name.is_empty()
+            });
         found
-            .map(|pair| NamedKey::from_hex(pair.secret_key_ref.name.clone(), &SecretString::from(pair.value.text())))
+            .map(|pair| {
+                NamedKey::from_hex(
+                    pair.secret_key_ref.name.clone(),
+                    &SecretString::from(pair.value.text()),
+                )
+            })
             .transpose()
             .map_err(failed)
     };
     if let Some(primary) = key("primaryEncryptionKey")? {
-        settings.encryption = Some(EncryptionKeys { primary, secondary: key("secondaryEncryptionKey")? });
+        settings.encryption = Some(EncryptionKeys {
+            primary,
+            secondary: key("secondaryEncryptionKey")?,
+        });
         tracing::info!(
             target: "dapr.runtime.processor.state",
             "Automatic encryption enabled for state store {}",

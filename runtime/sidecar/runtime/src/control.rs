@@ -10,7 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metadata::MetadataApi;
 
-const GROUP: Group = Group { name: "shutdown", version: "v1" };
+const GROUP: Group = Group {
+    name: "shutdown",
+    version: "v1",
+};
 const POST: &[Method] = &[Method::POST];
 /// Between the answer to a forced shutdown and the end, so that the answer leaves.
 const FORCE_DELAY: Duration = Duration::from_millis(100);
@@ -25,11 +28,22 @@ pub(crate) struct Control {
 
 impl Control {
     pub(crate) fn new(metadata: Arc<MetadataApi>, stop: CancellationToken, force: CancellationToken) -> Self {
-        Self { metadata, stop, force }
+        Self {
+            metadata,
+            stop,
+            force,
+        }
     }
 
     pub(crate) fn endpoints(self: &Arc<Self>) -> Vec<Endpoint> {
-        vec![Endpoint::new(POST, "v1.0", "shutdown", GROUP, "Shutdown", handler(self, Self::http_shutdown))]
+        vec![Endpoint::new(
+            POST,
+            "v1.0",
+            "shutdown",
+            GROUP,
+            "Shutdown",
+            handler(self, Self::http_shutdown),
+        )]
     }
 
     async fn http_shutdown(self: Arc<Self>, request: ApiRequest) -> Result<Response<Body>, ApiError> {

@@ -8,7 +8,10 @@ use outrigger_types::AppId;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
-const GROUP: Group = Group { name: "healthz", version: "v1" };
+const GROUP: Group = Group {
+    name: "healthz",
+    version: "v1",
+};
 const GET: &[Method] = &[Method::GET];
 
 /// A set of parts, each ready or not. Ready as a whole when it has parts and all are ready.
@@ -20,7 +23,10 @@ pub struct Readiness {
 
 impl Default for Readiness {
     fn default() -> Self {
-        Self { parts: RwLock::default(), ready: watch::Sender::new(false) }
+        Self {
+            parts: RwLock::default(),
+            ready: watch::Sender::new(false),
+        }
     }
 }
 
@@ -46,7 +52,8 @@ impl Readiness {
             parts.insert(part, reason);
             parts.values().all(Option::is_none)
         };
-        self.ready.send_if_modified(|now| std::mem::replace(now, ready) != ready);
+        self.ready
+            .send_if_modified(|now| std::mem::replace(now, ready) != ready);
     }
 
     /// Whether all parts are ready.
@@ -91,7 +98,11 @@ impl HealthApi {
     /// Endpoints over these sets.
     #[must_use]
     pub fn new(app_id: AppId, inbound: Arc<Readiness>, outbound: Arc<Readiness>) -> Self {
-        Self { app_id, inbound, outbound }
+        Self {
+            app_id,
+            inbound,
+            outbound,
+        }
     }
 
     /// `healthz` and `healthz/outbound`.
@@ -106,7 +117,11 @@ impl HealthApi {
         };
         vec![
             endpoint("healthz", "Healthz", handler(self, Self::healthz)),
-            endpoint("healthz/outbound", "HealthzOutbound", handler(self, Self::outbound)),
+            endpoint(
+                "healthz/outbound",
+                "HealthzOutbound",
+                handler(self, Self::outbound),
+            ),
         ]
     }
 
@@ -121,7 +136,11 @@ impl HealthApi {
     }
 
     async fn outbound(self: Arc<Self>, _: ApiRequest) -> Result<Response<Body>, ApiError> {
-        if self.outbound.is_ready() { Ok(Reply::no_content()) } else { Err(errors::outbound_health_not_ready()) }
+        if self.outbound.is_ready() {
+            Ok(Reply::no_content())
+        } else {
+            Err(errors::outbound_health_not_ready())
+        }
     }
 }
 
@@ -135,7 +154,10 @@ mod tests {
         assert!(!readiness.is_ready());
         readiness.expect("a");
         readiness.ready("b");
-        assert_eq!((readiness.is_ready(), readiness.missing().as_str()), (false, "[a]"));
+        assert_eq!(
+            (readiness.is_ready(), readiness.missing().as_str()),
+            (false, "[a]")
+        );
         readiness.ready("a");
         assert!(readiness.is_ready());
         readiness.not_ready("b", "broker is down");

@@ -14,7 +14,10 @@ const STABLE_COUNT: u16 = 65_535 - STABLE_FIRST;
 /// No packet is sent.
 #[must_use]
 pub(crate) fn address(environment: &Environment) -> IpAddr {
-    if let Some(given) = environment.non_empty("DAPR_HOST_IP").and_then(|text| text.parse().ok()) {
+    if let Some(given) = environment
+        .non_empty("DAPR_HOST_IP")
+        .and_then(|text| text.parse().ok())
+    {
         return given;
     }
     // Documentation addresses: routable in the kernel's eyes, nobody's in truth.
@@ -71,7 +74,10 @@ mod tests {
     fn the_given_address_wins() {
         let environment = Environment::from_pairs([("DAPR_HOST_IP", "10.1.2.3")]);
         assert_eq!(address(&environment).to_string(), "10.1.2.3");
-        assert_eq!(advertised("[::1]", address(&environment), 5).to_string(), "[::1]:5");
+        assert_eq!(
+            advertised("[::1]", address(&environment), 5).to_string(),
+            "[::1]:5"
+        );
         assert_eq!(advertised("", address(&environment), 5).to_string(), "10.1.2.3:5");
     }
 }

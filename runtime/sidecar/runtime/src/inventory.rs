@@ -43,13 +43,25 @@ impl Inventory for RunningInventory {
             }
             names
         });
-        table!(pubsub, |broker: &outrigger_pubsub::SharedPubSub| broker.capabilities().names());
+        table!(pubsub, |broker: &outrigger_pubsub::SharedPubSub| broker
+            .capabilities()
+            .names());
         table!(bindings, |binding: &outrigger_bindings::Binding| {
-            let sides = [(binding.input.is_some(), "INPUT_BINDING"), (binding.output.is_some(), "OUTPUT_BINDING")];
-            sides.into_iter().filter_map(|(has, name)| has.then_some(name)).collect()
+            let sides = [
+                (binding.input.is_some(), "INPUT_BINDING"),
+                (binding.output.is_some(), "OUTPUT_BINDING"),
+            ];
+            sides
+                .into_iter()
+                .filter_map(|(has, name)| has.then_some(name))
+                .collect()
         });
         table!(secrets, |store: &outrigger_secrets::SharedSecretStore| {
-            if store.multi_valued() { vec!["MULTIPLE_KEY_VALUES_PER_SECRET"] } else { Vec::new() }
+            if store.multi_valued() {
+                vec!["MULTIPLE_KEY_VALUES_PER_SECRET"]
+            } else {
+                Vec::new()
+            }
         });
         table!(configuration, |_: &_| Vec::new());
         table!(lock, |_: &_| Vec::new());

@@ -116,13 +116,20 @@ fn serve_early(assembly: &Arc<Assembly>, servers: &TaskTracker, close: &Cancella
     };
     let options = serve_options(assembly);
     if let Some(bound) = public {
-        servers.spawn(outrigger_sidecar_http::serve(bound, assembly.public_http.clone(), options, close.clone()));
+        servers.spawn(outrigger_sidecar_http::serve(
+            bound,
+            assembly.public_http.clone(),
+            options,
+            close.clone(),
+        ));
     }
     if let Some(listener) = metrics {
         let metrics = assembly.metrics.clone();
         let close = close.clone();
         servers.spawn(async move {
-            if let Err(error) = outrigger_telemetry::metrics::serve(listener, metrics, close.cancelled_owned()).await {
+            if let Err(error) =
+                outrigger_telemetry::metrics::serve(listener, metrics, close.cancelled_owned()).await
+            {
                 tracing::error!(target: LOG, "metrics are no longer served: {error}");
             }
         });
@@ -135,13 +142,20 @@ fn serve_early(assembly: &Arc<Assembly>, servers: &TaskTracker, close: &Cancella
     }
     let grpc = std::mem::take(&mut assembly.bound.lock().grpc);
     for bound in grpc {
-        servers.spawn(outrigger_sidecar_grpc::serve(bound, assembly.grpc.clone(), close.clone()));
+        servers.spawn(outrigger_sidecar_grpc::serve(
+            bound,
+            assembly.grpc.clone(),
+            close.clone(),
+        ));
     }
     tracing::info!(target: LOG, "API gRPC server is running on port {}", assembly.options.grpc_port);
 }
 
 fn serve_options(assembly: &Assembly) -> ServeOptions {
-    ServeOptions { read_buffer_size: assembly.options.read_buffer_size, h2c: serves_h2c(&assembly.options) }
+    ServeOptions {
+        read_buffer_size: assembly.options.read_buffer_size,
+        h2c: serves_h2c(&assembly.options),
+    }
 }
 
 fn serve_http(assembly: &Arc<Assembly>, servers: &TaskTracker, close: &CancellationToken) {
@@ -151,7 +165,12 @@ fn serve_http(assembly: &Arc<Assembly>, servers: &TaskTracker, close: &Cancellat
     }
     for bound in listeners {
         let service = assembly.http.clone();
-        servers.spawn(outrigger_sidecar_http::serve(bound, service, serve_options(assembly), close.clone()));
+        servers.spawn(outrigger_sidecar_http::serve(
+            bound,
+            service,
+            serve_options(assembly),
+            close.clone(),
+        ));
     }
     tracing::info!(target: LOG, "HTTP server is running on port {}", assembly.options.http_port);
     tracing::info!(target: LOG, "The request body size parameter is: {} bytes", assembly.options.max_body_size);
@@ -214,7 +233,9 @@ async fn init(
 
 /// Tells the resolver where this sidecar is. It goes on without when that fails, as upstream does.
 async fn register(assembly: &Assembly) {
-    let (Some(resolver), Some(internal)) = (&assembly.resolver, assembly.addresses.internal) else { return };
+    let (Some(resolver), Some(internal)) = (&assembly.resolver, assembly.addresses.internal) else {
+        return;
+    };
     let options = &assembly.options;
     let host_ip = host::address(&options.environment);
     let instance = Instance {
@@ -226,16 +247,26 @@ async fn register(assembly: &Assembly) {
     };
     match tokio::time::timeout(REGISTRATION_TIMEOUT, resolver.register(instance)).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::error!(target: LOG, "failed to register with name resolution: {}", error.chain()),
+        Ok(Err(error)) => {
+            tracing::error!(target: LOG, "failed to register with name resolution: {}", error.chain())
+        }
         Err(_) => tracing::error!(target: LOG, "failed to register with name resolution: it took too long"),
     }
 }
 
 /// The components this sidecar may have.
 fn authorised(assembly: &Assembly) -> Result<Vec<Component>, Fatal> {
-    let components =
-        assembly.resources.components.as_ref().map_err(|error| format!("failed to load components: {error}"))?;
-    let denied = assembly.configuration.spec.components.as_ref().map(|spec| ComponentDenyList::new(&spec.deny));
+    let components = assembly
+        .resources
+        .components
+        .as_ref()
+        .map_err(|error| format!("failed to load components: {error}"))?;
+    let denied = assembly
+        .configuration
+        .spec
+        .components
+        .as_ref()
+        .map(|spec| ComponentDenyList::new(&spec.deny));
     Ok(components
         .iter()
         .filter(|component| {
@@ -254,7 +285,13 @@ fn authorised(assembly: &Assembly) -> Result<Vec<Component>, Fatal> {
 }
 
 fn warn_of_unused_scopes(assembly: &Assembly) {
-    for scope in assembly.configuration.spec.secrets.iter().flat_map(|secrets| &secrets.scopes) {
+    for scope in assembly
+        .configuration
+        .spec
+        .secrets
+        .iter()
+        .flat_map(|secrets| &secrets.scopes)
+    {
         if assembly.loader.tables.secrets.ready(&scope.store_name).is_none() {
             tracing::warn!(
                 target: LOG,
@@ -276,7 +313,12 @@ async fn load_http_endpoints(assembly: &Assembly) {
     };
     for endpoint in endpoints {
         let mut endpoint = endpoint.clone();
-        let resolution = resolve(&mut endpoint, &assembly.loader.references, &assembly.loader.tables).await;
+        let resolution = resolve(
+            &mut endpoint,
+            &assembly.loader.references,
+            &assembly.loader.tables,
+        )
+        .await;
         if let Some(store) = resolution.waiting_for {
             tracing::warn!(
                 target: LOG,
@@ -287,7 +329,9 @@ async fn load_http_endpoints(assembly: &Assembly) {
         }
         match assembly.http_endpoints.upsert(&endpoint) {
             Ok(()) => tracing::info!(target: LOG, "http endpoint loaded: {}", endpoint.name()),
-            Err(error) => tracing::warn!(target: LOG, "failed to load HTTP endpoint {}: {error}", endpoint.name()),
+            Err(error) => {
+                tracing::warn!(target: LOG, "failed to load HTTP endpoint {}: {error}", endpoint.name())
+            }
         }
     }
 }
@@ -318,13 +362,18 @@ fn build_pipelines(assembly: &Assembly) -> Result<(), Fatal> {
     let spec = &assembly.configuration.spec;
     let pipelines: [(&str, Option<&PipelineSpec>, &Pipeline); 2] = [
         ("server", spec.http_pipeline.as_ref(), &assembly.http_pipeline),
-        ("app channel", spec.app_http_pipeline.as_ref(), &assembly.app_pipeline),
+        (
+            "app channel",
+            spec.app_http_pipeline.as_ref(),
+            &assembly.app_pipeline,
+        ),
     ];
     for (name, spec, pipeline) in pipelines {
         let mut handlers: Vec<SharedMiddleware> = Vec::new();
         for handler in pipeline_of(spec) {
             let found = assembly.loader.tables.middleware.ready(&handler.name);
-            let Some(loaded) = found.filter(|loaded| loaded.type_name.eq_ignore_ascii_case(&handler.r#type)) else {
+            let Some(loaded) = found.filter(|loaded| loaded.type_name.eq_ignore_ascii_case(&handler.r#type))
+            else {
                 return Err(format!(
                     "{name} pipeline: couldn't find the middleware component {}; add a component file of this name and type",
                     handler.log_name()
@@ -440,7 +489,9 @@ async fn start_inputs(assembly: &Assembly) {
 /// `--dapr-block-shutdown-duration`: takes nothing new in, serves on, and waits for the time to pass or the app to
 /// say that it is done.
 async fn block_shutdown(assembly: &Assembly) {
-    let Some(duration) = assembly.options.block_shutdown else { return };
+    let Some(duration) = assembly.options.block_shutdown else {
+        return;
+    };
     let shown = outrigger_types::duration::GoDuration::from_std(duration);
     tracing::info!(target: LOG, "Blocking graceful shutdown for {shown} or until app reports unhealthy...");
     assembly.pubsub.stop_forever().await;
@@ -473,7 +524,11 @@ async fn close(
     {
         tracing::debug!(target: LOG, "cannot withdraw from name resolution: {}", error.chain());
     }
-    tokio::join!(assembly.pubsub.stop_forever(), assembly.inputs.stop(true), assembly.outbox.stop());
+    tokio::join!(
+        assembly.pubsub.stop_forever(),
+        assembly.inputs.stop(true),
+        assembly.outbox.stop()
+    );
     close_internal.cancel();
     close_servers.cancel();
     servers.close();

@@ -21,11 +21,17 @@ const BACKLOG: i32 = 1024;
 pub(crate) fn tcp(host: &str, port: u16) -> io::Result<TcpListener> {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let addresses: Vec<SocketAddr> = match bare {
-        "" => vec![SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port), SocketAddr::from(([0, 0, 0, 0], port))],
+        "" => vec![
+            SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port),
+            SocketAddr::from(([0, 0, 0, 0], port)),
+        ],
         "localhost" => vec![SocketAddr::from(([127, 0, 0, 1], port))],
         _ => vec![SocketAddr::new(
             bare.parse().map_err(|_| {
-                io::Error::new(io::ErrorKind::InvalidInput, format!("{host:?} is no address to listen on"))
+                io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    format!("{host:?} is no address to listen on"),
+                )
             })?,
             port,
         )],

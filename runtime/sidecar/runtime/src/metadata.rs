@@ -11,7 +11,10 @@ use serde::Serialize;
 
 use crate::options::SidecarOptions;
 
-const GROUP: Group = Group { name: "metadata", version: "v1" };
+const GROUP: Group = Group {
+    name: "metadata",
+    version: "v1",
+};
 const GET: &[Method] = &[Method::GET];
 const PUT: &[Method] = &[Method::PUT];
 
@@ -164,15 +167,33 @@ impl MetadataApi {
     /// The API over a running sidecar.
     #[must_use]
     pub fn new(options: SidecarOptions, inventory: Arc<dyn Inventory>) -> Self {
-        Self { options, inventory, extended: RwLock::default() }
+        Self {
+            options,
+            inventory,
+            extended: RwLock::default(),
+        }
     }
 
     /// The endpoints.
     #[must_use]
     pub fn endpoints(self: &Arc<Self>) -> Vec<Endpoint> {
-        let mut get = Endpoint::new(GET, "v1.0", "metadata", GROUP, "GetMetadata", handler(self, Self::http_get));
+        let mut get = Endpoint::new(
+            GET,
+            "v1.0",
+            "metadata",
+            GROUP,
+            "GetMetadata",
+            handler(self, Self::http_get),
+        );
         get.public = true;
-        let mut put = Endpoint::new(PUT, "v1.0", "metadata/{key}", GROUP, "PutMetadata", handler(self, Self::http_put));
+        let mut put = Endpoint::new(
+            PUT,
+            "v1.0",
+            "metadata/{key}",
+            GROUP,
+            "PutMetadata",
+            handler(self, Self::http_put),
+        );
         put.public = true;
         vec![get, put]
     }
@@ -187,12 +208,18 @@ impl MetadataApi {
             max_concurrency: app
                 .and_then(|app| app.max_concurrency)
                 .map_or(0, |max| i32::try_from(max).unwrap_or(i32::MAX)),
-            health: app.and_then(|app| app.health.as_ref()).map(|health| AppHealthAnswer {
-                health_check_path: if options.app_protocol.is_http() { health.path.clone() } else { String::new() },
-                health_probe_interval: go_duration(health.interval),
-                health_probe_timeout: go_duration(health.timeout),
-                health_threshold: i32::try_from(health.threshold).unwrap_or(i32::MAX),
-            }),
+            health: app
+                .and_then(|app| app.health.as_ref())
+                .map(|health| AppHealthAnswer {
+                    health_check_path: if options.app_protocol.is_http() {
+                        health.path.clone()
+                    } else {
+                        String::new()
+                    },
+                    health_probe_interval: go_duration(health.interval),
+                    health_probe_timeout: go_duration(health.timeout),
+                    health_threshold: i32::try_from(health.threshold).unwrap_or(i32::MAX),
+                }),
         }
     }
 
@@ -213,7 +240,11 @@ impl MetadataApi {
 
     /// Upstream tells of the connection once it has decided whether there shall be one.
     fn placement(&self) -> &'static str {
-        if self.inventory.actors_enabled() { "" } else { "placement: disconnected" }
+        if self.inventory.actors_enabled() {
+            ""
+        } else {
+            "placement: disconnected"
+        }
     }
 
     async fn http_get(self: Arc<Self>, _: ApiRequest) -> Result<Response<Body>, ApiError> {
@@ -301,7 +332,10 @@ impl MetadataApi {
                         rules: info
                             .rules
                             .into_iter()
-                            .map(|(matching, path)| wire::PubsubSubscriptionRule { r#match: matching, path })
+                            .map(|(matching, path)| wire::PubsubSubscriptionRule {
+                                r#match: matching,
+                                path,
+                            })
                             .collect(),
                     }),
                     dead_letter_topic: info.dead_letter_topic,
@@ -319,12 +353,14 @@ impl MetadataApi {
                 protocol: connection.protocol.to_owned(),
                 channel_address: connection.channel_address,
                 max_concurrency: connection.max_concurrency,
-                health: connection.health.map(|health| wire::AppConnectionHealthProperties {
-                    health_check_path: health.health_check_path,
-                    health_probe_interval: health.health_probe_interval,
-                    health_probe_timeout: health.health_probe_timeout,
-                    health_threshold: health.health_threshold,
-                }),
+                health: connection
+                    .health
+                    .map(|health| wire::AppConnectionHealthProperties {
+                        health_check_path: health.health_check_path,
+                        health_probe_interval: health.health_probe_interval,
+                        health_probe_timeout: health.health_probe_timeout,
+                        health_threshold: health.health_threshold,
+                    }),
             }),
             actor_runtime: Some(wire::ActorRuntime {
                 runtime_status: self.actor_status().1.into(),

@@ -50,9 +50,7 @@ pub(crate) fn to_engine(resource: &Resiliency) -> Result<Policies, serde_json::E
             (name.clone(), value)
         })
         .collect();
-    let names = |timeout: &str, retry: &str, breaker: &str| {
-        json!({"timeout": timeout, "retry": retry, "circuitBreaker": breaker})
-    };
+    let names = |timeout: &str, retry: &str, breaker: &str| json!({"timeout": timeout, "retry": retry, "circuitBreaker": breaker});
     let with = |mut value: Value, further: Value| {
         if let (Some(value), Value::Object(further)) = (value.as_object_mut(), further) {
             value.extend(further);
@@ -65,7 +63,13 @@ pub(crate) fn to_engine(resource: &Resiliency) -> Result<Policies, serde_json::E
         .iter()
         .map(|(id, target)| {
             let value = names(&target.timeout, &target.retry, &target.circuit_breaker);
-            (id.clone(), with(value, json!({"circuitBreakerCacheSize": target.circuit_breaker_cache_size})))
+            (
+                id.clone(),
+                with(
+                    value,
+                    json!({"circuitBreakerCacheSize": target.circuit_breaker_cache_size}),
+                ),
+            )
         })
         .collect();
     let actors: Map<String, Value> = spec
@@ -89,7 +93,10 @@ pub(crate) fn to_engine(resource: &Resiliency) -> Result<Policies, serde_json::E
             let side = |side: &outrigger_resources::kinds::PolicyNames| {
                 names(&side.timeout, &side.retry, &side.circuit_breaker)
             };
-            (name.clone(), json!({"inbound": side(&target.inbound), "outbound": side(&target.outbound)}))
+            (
+                name.clone(),
+                json!({"inbound": side(&target.inbound), "outbound": side(&target.outbound)}),
+            )
         })
         .collect();
     serde_json::from_value(json!({
@@ -125,7 +132,16 @@ fn labels<'a>(event: &PolicyEvent<'a>) -> (metrics::Policy<'a>, Option<CircuitBr
         State::HalfOpen => CircuitBreakerState::HalfOpen,
         State::Open => CircuitBreakerState::Open,
     });
-    (metrics::Policy { resource: event.name, namespace: event.namespace, kind, flow, target: event.target }, state)
+    (
+        metrics::Policy {
+            resource: event.name,
+            namespace: event.namespace,
+            kind,
+            flow,
+            target: event.target,
+        },
+        state,
+    )
 }
 
 impl ResilienceObserver for MeasuredPolicies {
@@ -152,10 +168,17 @@ mod tests {
     fn a_resource_keeps_its_policies_and_targets() {
         let mut resource = Resiliency::default();
         resource.meta.name = "r".to_owned();
-        resource.spec.policies.timeouts.insert("fast".to_owned(), "1s".to_owned());
+        resource
+            .spec
+            .policies
+            .timeouts
+            .insert("fast".to_owned(), "1s".to_owned());
         resource.spec.targets.apps.insert(
             "orders".to_owned(),
-            outrigger_resources::kinds::EndpointPolicyNames { timeout: "fast".to_owned(), ..Default::default() },
+            outrigger_resources::kinds::EndpointPolicyNames {
+                timeout: "fast".to_owned(),
+                ..Default::default()
+            },
         );
         let policies = to_engine(&resource).unwrap();
         assert_eq!(policies.metadata.name, "r");

@@ -20,7 +20,9 @@ pub(crate) async fn serve(listener: TcpListener, close: CancellationToken) {
         tokio::spawn(async move {
             let mut request = [0; 1024];
             let _ = stream.read(&mut request).await;
-            let status = tokio::fs::read_to_string("/proc/self/status").await.unwrap_or_default();
+            let status = tokio::fs::read_to_string("/proc/self/status")
+                .await
+                .unwrap_or_default();
             let head = format!(
                 "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
                 status.len()

@@ -19,10 +19,19 @@ pub(crate) async fn resolver(
     configuration: &Configuration,
 ) -> Result<SharedResolver, String> {
     let chosen = configuration.spec.name_resolution.as_ref();
-    let name = chosen.map(|spec| spec.component.as_str()).filter(|name| !name.is_empty()).unwrap_or("mdns");
-    let version = chosen.map(|spec| spec.version.as_str()).filter(|version| !version.is_empty()).unwrap_or("v1");
+    let name = chosen
+        .map(|spec| spec.component.as_str())
+        .filter(|name| !name.is_empty())
+        .unwrap_or("mdns");
+    let version = chosen
+        .map(|spec| spec.version.as_str())
+        .filter(|version| !version.is_empty())
+        .unwrap_or("v1");
     let failed = |error: &Error| {
-        format!("[INIT_COMPONENT_FAILURE]: initialization error occurred for nr ({name}/{version}): {}", error.chain())
+        format!(
+            "[INIT_COMPONENT_FAILURE]: initialization error occurred for nr ({name}/{version}): {}",
+            error.chain()
+        )
     };
     let resolver = if name == "mdns" {
         default_resolver(options).map_err(|error| failed(&error))?
@@ -58,9 +67,14 @@ pub(crate) async fn resolver(
 
 /// The registry answers first: it is exact and needs no network. mDNS finds what runs elsewhere or is not ours.
 fn default_resolver(options: &SidecarOptions) -> Result<SharedResolver, Error> {
-    let hostname = options.hostname.strip_suffix(".local").unwrap_or(&options.hostname);
+    let hostname = options
+        .hostname
+        .strip_suffix(".local")
+        .unwrap_or(&options.hostname);
     let mdns = Mdns::open(MdnsOptions::new(hostname)).map(|mdns| Arc::new(mdns) as SharedResolver);
-    let Some(folder) = &options.registry_dir else { return mdns };
+    let Some(folder) = &options.registry_dir else {
+        return mdns;
+    };
     let registry = Arc::new(RuntimeRegistry::open(folder)?) as SharedResolver;
     Ok(match mdns {
         Ok(mdns) => Arc::new(Composite::new(vec![registry, mdns])),

@@ -13,7 +13,10 @@ use crate::options::SidecarOptions;
 ///
 /// # Errors
 /// When a rule or path pattern does not compile.
-pub(crate) fn metrics(options: &SidecarOptions, configuration: &Configuration) -> Result<Metrics, MetricsError> {
+pub(crate) fn metrics(
+    options: &SidecarOptions,
+    configuration: &Configuration,
+) -> Result<Metrics, MetricsError> {
     let spec = configuration.metric();
     if options.metrics.is_none() || !spec.is_enabled() {
         return Ok(Metrics::disabled());
@@ -35,7 +38,11 @@ pub(crate) fn metrics(options: &SidecarOptions, configuration: &Configuration) -
                 .iter()
                 .map(|label| LabelRule {
                     name: label.name.clone(),
-                    regex: label.regex.iter().map(|(to, from)| (to.clone(), from.clone())).collect(),
+                    regex: label
+                        .regex
+                        .iter()
+                        .map(|(to, from)| (to.clone(), from.clone()))
+                        .collect(),
                 })
                 .collect(),
         })
@@ -59,16 +66,25 @@ pub(crate) fn metrics(options: &SidecarOptions, configuration: &Configuration) -
 pub(crate) fn tracer(options: &SidecarOptions, spec: &TracingSpec) -> Result<Tracer, TraceError> {
     let mut tracing = TracerOptions::new(options.app_id.as_str(), spec.sampling_rate.clone());
     tracing.stdout = spec.stdout;
-    tracing.zipkin_endpoint = spec.zipkin.as_ref().map(|zipkin| zipkin.endpoint_address.clone()).unwrap_or_default();
+    tracing.zipkin_endpoint = spec
+        .zipkin
+        .as_ref()
+        .map(|zipkin| zipkin.endpoint_address.clone())
+        .unwrap_or_default();
     tracing.environment = options.environment.clone();
-    if let Some(otel) = spec.otel.as_ref().filter(|otel| !otel.endpoint_address.is_empty() && !otel.protocol.is_empty())
+    if let Some(otel) = spec
+        .otel
+        .as_ref()
+        .filter(|otel| !otel.endpoint_address.is_empty() && !otel.protocol.is_empty())
     {
         tracing.otlp = Some(OtlpOptions {
             protocol: otel.protocol.parse()?,
             endpoint: otel.endpoint_address.clone(),
             is_secure: otel.secure(),
             headers: otel.headers.clone(),
-            timeout: otel.timeout.and_then(outrigger_types::duration::GoDuration::to_std),
+            timeout: otel
+                .timeout
+                .and_then(outrigger_types::duration::GoDuration::to_std),
         });
     }
     Tracer::start(&tracing)

@@ -5,7 +5,9 @@
 
 use std::fmt;
 
-use aws_lc_rs::aead::{self, AES_128_GCM, AES_192_GCM, AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::aead::{
+    self, AES_128_GCM, AES_192_GCM, AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey,
+};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use outrigger_component::{Error, SecretString};
@@ -24,8 +26,9 @@ impl NamedKey {
     /// # Errors
     /// A configuration error; the key itself is never part of it.
     pub fn from_hex(name: impl Into<String>, hex_key: &SecretString) -> Result<Self, Error> {
-        let bytes = hex::decode(hex_key.expose())
-            .map_err(|_| Error::configuration("failed to extract encryption key: it is not hexadecimal text"))?;
+        let bytes = hex::decode(hex_key.expose()).map_err(|_| {
+            Error::configuration("failed to extract encryption key: it is not hexadecimal text")
+        })?;
         let algorithm: &'static aead::Algorithm = match bytes.len() {
             16 => &AES_128_GCM,
             24 => &AES_192_GCM,
@@ -38,13 +41,18 @@ impl NamedKey {
         };
         let key = UnboundKey::new(algorithm, &bytes)
             .map_err(|_| Error::configuration("failed to extract encryption key: the cipher refuses it"))?;
-        Ok(Self { name: name.into(), key: LessSafeKey::new(key) })
+        Ok(Self {
+            name: name.into(),
+            key: LessSafeKey::new(key),
+        })
     }
 }
 
 impl fmt::Debug for NamedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NamedKey").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("NamedKey")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -103,7 +111,8 @@ impl EncryptionKeys {
             return Err(Error::internal("could not decrypt data: too short"));
         }
         let mut cipher = sealed.split_off(NONCE_LEN);
-        let nonce = Nonce::try_assume_unique_for_key(&sealed).map_err(|_| Error::internal("could not decrypt data"))?;
+        let nonce = Nonce::try_assume_unique_for_key(&sealed)
+            .map_err(|_| Error::internal("could not decrypt data"))?;
         let plain = key
             .key
             .open_in_place(nonce, Aad::empty(), &mut cipher)
@@ -124,19 +133,41 @@ mod tests {
 
     #[test]
     fn rotated_keys_still_read() {
-        let old = EncryptionKeys { primary: key("k1", "01"), secondary: None };
+        let old = EncryptionKeys {
+            primary: key("k1", "01"),
+            secondary: None,
+        };
         let stored = old.encrypt(b"value").unwrap();
         assert!(stored.ends_with(b"||k1"));
         assert!(!stored.windows(5).any(|window| window == b"value"));
-        let new = EncryptionKeys { primary: key("k2", "02"), secondary: Some(key("k1", "01")) };
+        let new = EncryptionKeys {
+            primary: key("k2", "02"),
+            secondary: Some(key("k1", "01")),
+        };
         assert_eq!(new.decrypt(&stored).unwrap(), "value");
-        assert!(EncryptionKeys { primary: key("k2", "02"), secondary: None }.decrypt(&stored).is_err());
+        assert!(
+            EncryptionKeys {
+                primary: key("k2", "02"),
+                secondary: None
+            }
+            .decrypt(&stored)
+            .is_err()
+        );
     }
 
     #[test]
     fn damaged_values_are_refused_and_never_panic() {
-        let keys = EncryptionKeys { primary: key("k1", "01"), secondary: None };
-        for stored in [&b"x"[..], b"||k1", b"AAAA||k1", b"!!||k1", b"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA||k1"] {
+        let keys = EncryptionKeys {
+            primary: key("k1", "01"),
+            secondary: None,
+        };
+        for stored in [
+            &b"x"[..],
+            b"||k1",
+            b"AAAA||k1",
+            b"!!||k1",
+            b"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA||k1",
+        ] {
             assert!(keys.decrypt(stored).is_err());
         }
         assert_eq!(keys.decrypt(b"").unwrap(), "");

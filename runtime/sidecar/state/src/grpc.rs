@@ -34,29 +34,51 @@ impl StateService {
     pub async fn grpc_get(&self, request: GetStateRequest) -> Result<GetStateResponse, ApiError> {
         let store = self.store(&request.store_name, "").await?;
         let key = self.key(&store, &request.key)?;
-        let options = ReadOptions { consistency: consistency(request.consistency), metadata: metadata(request.metadata) };
+        let options = ReadOptions {
+            consistency: consistency(request.consistency),
+            metadata: metadata(request.metadata),
+        };
         let item = self
             .read(&store, &key, &options)
             .await
             .map_err(|error| errors::state::get_failed(&request.key, store.name(), error_text(&error)))?;
-        Ok(item.map_or_else(GetStateResponse::default, |item| GetStateResponse {
-            etag: item.etag.as_ref().map(|etag| etag.as_str().to_owned()).unwrap_or_default(),
-            metadata: item_metadata(&item).into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
-            data: item.value.into_bytes(),
-        }))
+        Ok(
+            item.map_or_else(GetStateResponse::default, |item| GetStateResponse {
+                etag: item
+                    .etag
+                    .as_ref()
+                    .map(|etag| etag.as_str().to_owned())
+                    .unwrap_or_default(),
+                metadata: item_metadata(&item)
+                    .into_iter()
+                    .map(|(name, value)| (name.to_owned(), value))
+                    .collect(),
+                data: item.value.into_bytes(),
+            }),
+        )
     }
 
     /// `GetBulkState`.
     ///
     /// # Errors
     /// Rows of the state table; errors of single keys stay with their items.
-    pub async fn grpc_bulk_get(&self, request: GetBulkStateRequest) -> Result<GetBulkStateResponse, ApiError> {
+    pub async fn grpc_bulk_get(
+        &self,
+        request: GetBulkStateRequest,
+    ) -> Result<GetBulkStateResponse, ApiError> {
         let store = self.store(&request.store_name, "").await?;
-        let keys = request.keys.iter().map(|key| self.key(&store, key)).collect::<Result<Vec<_>, _>>()?;
+        let keys = request
+            .keys
+            .iter()
+            .map(|key| self.key(&store, key))
+            .collect::<Result<Vec<_>, _>>()?;
         if keys.is_empty() {
             return Ok(GetBulkStateResponse::default());
         }
-        let options = ReadOptions { metadata: metadata(request.metadata), ..ReadOptions::default() };
+        let options = ReadOptions {
+            metadata: metadata(request.metadata),
+            ..ReadOptions::default()
+        };
         let answers = self.read_many(&store, &keys, &options).await.map_err(|error| {
             ApiError::new(
                 "ERR_STATE_BULK_GET",
@@ -70,13 +92,22 @@ impl StateService {
             .iter()
             .zip(answers)
             .map(|(key, answer)| {
-                let mut entry = BulkStateItem { key: original_key(key).to_owned(), ..BulkStateItem::default() };
+                let mut entry = BulkStateItem {
+                    key: original_key(key).to_owned(),
+                    ..BulkStateItem::default()
+                };
                 match answer {
                     Ok(None) => {}
                     Ok(Some(item)) => {
-                        entry.etag = item.etag.as_ref().map(|etag| etag.as_str().to_owned()).unwrap_or_default();
-                        entry.metadata =
-                            item_metadata(&item).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+                        entry.etag = item
+                            .etag
+                            .as_ref()
+                            .map(|etag| etag.as_str().to_owned())
+                            .unwrap_or_default();
+                        entry.metadata = item_metadata(&item)
+                            .into_iter()
+                            .map(|(name, value)| (name.to_owned(), value))
+                            .collect();
                         entry.data = item.value.into_bytes();
                     }
                     Err(error) => entry.error = error.chain(),
@@ -96,7 +127,10 @@ impl StateService {
         if request.states.is_empty() {
             return Ok(());
         }
-        let failed = |error: &RunError<Error>| errors::state::save_failed(store.name(), error_text(error)).with_codes(http::StatusCode::INTERNAL_SERVER_ERROR, code(error));
+        let failed = |error: &RunError<Error>| {
+            errors::state::save_failed(store.name(), error_text(error))
+                .with_codes(http::StatusCode::INTERNAL_SERVER_ERROR, code(error))
+        };
         let mut operations = Vec::with_capacity(request.states.len());
         for item in request.states {
             if item.key.is_empty() {
@@ -108,9 +142,14 @@ impl StateService {
                     "state key cannot be empty",
                 ));
             }
-            operations.push(self.set(&store, item, true)?.map_err(|error| failed(&RunError::Op(error)))?);
+            operations.push(
+                self.set(&store, item, true)?
+                    .map_err(|error| failed(&RunError::Op(error)))?,
+            );
         }
-        self.write_each(&store, operations, "set").await.map_err(|error| failed(&error))
+        self.write_each(&store, operations, "set")
+            .await
+            .map_err(|error| failed(&error))
     }
 
     /// `DeleteState`.
@@ -127,10 +166,12 @@ impl StateService {
             ..StateItem::default()
         };
         let operation = self.delete(&store, item)?;
-        self.write_each(&store, vec![operation], "delete").await.map_err(|error| {
-            errors::state::delete_failed(&request.key, error_text(&error))
-                .with_codes(http::StatusCode::INTERNAL_SERVER_ERROR, code(&error))
-        })
+        self.write_each(&store, vec![operation], "delete")
+            .await
+            .map_err(|error| {
+                errors::state::delete_failed(&request.key, error_text(&error))
+                    .with_codes(http::StatusCode::INTERNAL_SERVER_ERROR, code(&error))
+            })
     }
 
     /// `DeleteBulkState`.
@@ -139,15 +180,20 @@ impl StateService {
     /// Rows of the state table.
     pub async fn grpc_bulk_delete(&self, request: DeleteBulkStateRequest) -> Result<(), ApiError> {
         let store = self.store(&request.store_name, "").await?;
-        let operations =
-            request.states.into_iter().map(|item| self.delete(&store, item)).collect::<Result<Vec<_>, _>>()?;
+        let operations = request
+            .states
+            .into_iter()
+            .map(|item| self.delete(&store, item))
+            .collect::<Result<Vec<_>, _>>()?;
         if operations.is_empty() {
             return Ok(());
         }
-        self.write_each(&store, operations, "bulk_delete").await.map_err(|error| {
-            errors::state::bulk_delete_failed(store.name(), error_text(&error))
-                .with_codes(http::StatusCode::INTERNAL_SERVER_ERROR, code(&error))
-        })
+        self.write_each(&store, operations, "bulk_delete")
+            .await
+            .map_err(|error| {
+                errors::state::bulk_delete_failed(store.name(), error_text(&error))
+                    .with_codes(http::StatusCode::INTERNAL_SERVER_ERROR, code(&error))
+            })
     }
 
     /// `ExecuteStateTransaction`.
@@ -183,7 +229,11 @@ impl StateService {
             return Ok(());
         }
         if let Some(max) = capabilities.max_transaction.filter(|max| operations.len() > *max) {
-            return Err(errors::state::too_many_operations(store.name(), operations.len(), max));
+            return Err(errors::state::too_many_operations(
+                store.name(),
+                operations.len(),
+                max,
+            ));
         }
         self.transact(&store, operations, trace)
             .await?
@@ -196,8 +246,14 @@ impl StateService {
     /// # Errors
     /// Rows of the state table.
     pub async fn grpc_query(&self, request: QueryStateRequest) -> Result<QueryStateResponse, ApiError> {
-        let found =
-            self.run_query(&request.store_name, request.query.as_bytes(), metadata(request.metadata), "").await?;
+        let found = self
+            .run_query(
+                &request.store_name,
+                request.query.as_bytes(),
+                metadata(request.metadata),
+                "",
+            )
+            .await?;
         if found.items.is_empty() {
             return Ok(QueryStateResponse::default());
         }
@@ -218,10 +274,18 @@ impl StateService {
     }
 
     /// Outer error: the request is refused; inner error: the operation would fail.
-    fn set(&self, store: &Store, item: StateItem, json_by_metadata: bool) -> Result<Result<Operation, Error>, ApiError> {
+    fn set(
+        &self,
+        store: &Store,
+        item: StateItem,
+        json_by_metadata: bool,
+    ) -> Result<Result<Operation, Error>, ApiError> {
         let key = self.key(store, &item.key)?;
         let metadata = metadata(item.metadata);
-        let is_json = json_by_metadata && metadata.get("contentType").is_some_and(|kind| kind == "application/json");
+        let is_json = json_by_metadata
+            && metadata
+                .get("contentType")
+                .is_some_and(|kind| kind == "application/json");
         let plain = item.value.clone();
         let value = if is_json {
             let mut out = Vec::with_capacity(item.value.len());
@@ -244,7 +308,10 @@ impl StateService {
                 value,
                 expect: expect(item.etag.map(|etag| etag.value), item.options.as_ref(), true),
                 ttl: ttl(&metadata)?,
-                options: WriteOptions { consistency: options_consistency(item.options.as_ref()), metadata },
+                options: WriteOptions {
+                    consistency: options_consistency(item.options.as_ref()),
+                    metadata,
+                },
             })
         }))
     }
@@ -274,12 +341,14 @@ fn consistency(value: i32) -> Consistency {
 }
 
 fn options_consistency(options: Option<&StateOptions>) -> Consistency {
-    options.map_or(Consistency::Unspecified, |options| consistency(options.consistency))
+    options.map_or(Consistency::Unspecified, |options| {
+        consistency(options.consistency)
+    })
 }
 
 fn expect(etag: Option<String>, options: Option<&StateOptions>, set: bool) -> Expect {
-    let first_write = options
-        .is_some_and(|options| options.concurrency == StateConcurrency::ConcurrencyFirstWrite as i32);
+    let first_write =
+        options.is_some_and(|options| options.concurrency == StateConcurrency::ConcurrencyFirstWrite as i32);
     match etag.filter(|etag| !etag.is_empty() || !set) {
         Some(etag) => Expect::Match(Etag::new(etag)),
         None if set && first_write => Expect::Absent,

@@ -17,8 +17,14 @@ use crate::{
     service::{Store, error_text, item_metadata, ttl},
 };
 
-const GROUP: Group = Group { name: "state", version: "v1" };
-const ALPHA: Group = Group { name: "state", version: "v1alpha1" };
+const GROUP: Group = Group {
+    name: "state",
+    version: "v1",
+};
+const ALPHA: Group = Group {
+    name: "state",
+    version: "v1alpha1",
+};
 const GET: &[Method] = &[Method::GET];
 const DELETE: &[Method] = &[Method::DELETE];
 const WRITE: &[Method] = &[Method::POST, Method::PUT];
@@ -79,12 +85,33 @@ impl StateService {
     /// The endpoints of the state API.
     #[must_use]
     pub fn endpoints(self: &Arc<Self>) -> Vec<Endpoint> {
-        let endpoint = |methods, route, name, handler| Endpoint::new(methods, "v1.0", route, GROUP, name, handler);
+        let endpoint =
+            |methods, route, name, handler| Endpoint::new(methods, "v1.0", route, GROUP, name, handler);
         vec![
-            endpoint(GET, "state/{storeName}/{key}", "GetState", handler(self, Self::http_get)),
-            endpoint(WRITE, "state/{storeName}", "SaveState", handler(self, Self::http_save)),
-            endpoint(DELETE, "state/{storeName}/{key}", "DeleteState", handler(self, Self::http_delete)),
-            endpoint(WRITE, "state/{storeName}/bulk", "GetBulkState", handler(self, Self::http_bulk_get)),
+            endpoint(
+                GET,
+                "state/{storeName}/{key}",
+                "GetState",
+                handler(self, Self::http_get),
+            ),
+            endpoint(
+                WRITE,
+                "state/{storeName}",
+                "SaveState",
+                handler(self, Self::http_save),
+            ),
+            endpoint(
+                DELETE,
+                "state/{storeName}/{key}",
+                "DeleteState",
+                handler(self, Self::http_delete),
+            ),
+            endpoint(
+                WRITE,
+                "state/{storeName}/bulk",
+                "GetBulkState",
+                handler(self, Self::http_bulk_get),
+            ),
             endpoint(
                 WRITE,
                 "state/{storeName}/transaction",
@@ -108,7 +135,8 @@ impl StateService {
 
     /// A key of the HTTP surface: upstream wraps the refusal once more there.
     fn http_key(&self, store: &Store, key: &str, named: &str) -> Result<outrigger_types::StateKey, ApiError> {
-        self.key(store, key).map_err(|error| errors::state::invalid_key(store.name(), named, error.kit_text()))
+        self.key(store, key)
+            .map_err(|error| errors::state::invalid_key(store.name(), named, error.kit_text()))
     }
 
     async fn http_get(self: Arc<Self>, request: ApiRequest) -> Result<Response<Body>, ApiError> {
@@ -116,14 +144,17 @@ impl StateService {
         let key = request.param("key");
         let stored_key = self.http_key(&store, key, key)?;
         let options = ReadOptions {
-            consistency: consistency(&request.query_value("consistency").unwrap_or_default()).unwrap_or_default(),
+            consistency: consistency(&request.query_value("consistency").unwrap_or_default())
+                .unwrap_or_default(),
             metadata: request.query_metadata(),
         };
         let item = self
             .read(&store, &stored_key, &options)
             .await
             .map_err(|error| errors::state::get_failed(key, store.name(), error_text(&error)))?;
-        let Some(item) = item else { return Ok(Reply::no_content()) };
+        let Some(item) = item else {
+            return Ok(Reply::no_content());
+        };
         let metadata = item_metadata(&item);
         let etag = item.etag.clone();
         let mut response = Reply::json_bytes(item.value.into_bytes());
@@ -132,8 +163,10 @@ impl StateService {
             headers.insert(header::ETAG, etag);
         }
         if let Some((name, value)) = metadata
-            && let (Ok(name), Ok(value)) =
-                (HeaderName::try_from(format!("metadata.{name}")), HeaderValue::from_str(&value))
+            && let (Ok(name), Ok(value)) = (
+                HeaderName::try_from(format!("metadata.{name}")),
+                HeaderValue::from_str(&value),
+            )
         {
             headers.insert(name, value);
         }
@@ -142,7 +175,10 @@ impl StateService {
 
     async fn http_save(self: Arc<Self>, mut request: ApiRequest) -> Result<Response<Body>, ApiError> {
         let store = self.http_store(&request).await?;
-        let body = request.bytes().await.map_err(|error| malformed(strip_prefix(error.message())))?;
+        let body = request
+            .bytes()
+            .await
+            .map_err(|error| malformed(strip_prefix(error.message())))?;
         let items: Option<Vec<SetRequest>> = decode(&body).map_err(|error| malformed(&error))?;
         let items = items.unwrap_or_default();
         if items.is_empty() {
@@ -156,14 +192,17 @@ impl StateService {
             }
             let key = self.http_key(&store, &item.key, &item.key)?;
             let save_failed = |error: Error| save_error(&store, &RunError::Op(error));
-            let value = Self::sealed(&store, json_value(&item.value)?, encrypted_text).map_err(save_failed)?;
+            let value =
+                Self::sealed(&store, json_value(&item.value)?, encrypted_text).map_err(save_failed)?;
             let metadata = overlay(item.metadata, &metadata);
             operations.push(
                 set(key, value, item.etag, &item.options, metadata)
                     .map_err(|error| save_error(&store, &RunError::Op(error)))?,
             );
         }
-        self.write_each(&store, operations, "set").await.map_err(|error| save_error(&store, &error))?;
+        self.write_each(&store, operations, "set")
+            .await
+            .map_err(|error| save_error(&store, &error))?;
         Ok(Reply::no_content())
     }
 
@@ -176,23 +215,35 @@ impl StateService {
             consistency: request.query_value("consistency").unwrap_or_default(),
         };
         // Presence matters: an empty header is an etag that matches nothing.
-        let etag = request.head.headers.get(header::IF_MATCH).map(|etag| etag.to_str().unwrap_or("").to_owned());
+        let etag = request
+            .head
+            .headers
+            .get(header::IF_MATCH)
+            .map(|etag| etag.to_str().unwrap_or("").to_owned());
         let failed = |error: &RunError<Error>| {
             let (status, text) = status_of(error);
             errors::state::delete_failed(key, text).with_codes(status, tonic::Code::Internal)
         };
         let operation = delete(stored_key, etag, &options, request.query_metadata())
             .map_err(|error| failed(&RunError::Op(error)))?;
-        self.write_each(&store, vec![operation], "delete").await.map_err(|error| failed(&error))?;
+        self.write_each(&store, vec![operation], "delete")
+            .await
+            .map_err(|error| failed(&error))?;
         Ok(Reply::no_content())
     }
 
     async fn http_bulk_get(self: Arc<Self>, mut request: ApiRequest) -> Result<Response<Body>, ApiError> {
         let store = self.http_store(&request).await?;
-        let body = request.bytes().await.map_err(|error| errors::malformed_request(strip_prefix(error.message())))?;
+        let body = request
+            .bytes()
+            .await
+            .map_err(|error| errors::malformed_request(strip_prefix(error.message())))?;
         let asked: BulkGet = decode(&body).map_err(errors::malformed_request)?;
         let asked_keys = asked.keys.unwrap_or_default();
-        let keys = asked_keys.iter().map(|key| self.http_key(&store, key, key)).collect::<Result<Vec<_>, _>>()?;
+        let keys = asked_keys
+            .iter()
+            .map(|key| self.http_key(&store, key, key))
+            .collect::<Result<Vec<_>, _>>()?;
         let mut out = vec![b'['];
         if !keys.is_empty() {
             let options = ReadOptions {
@@ -225,7 +276,10 @@ impl StateService {
         if !capabilities.transactional {
             return Err(errors::state::transactions_not_supported(store.name()));
         }
-        let body = request.bytes().await.map_err(|error| errors::malformed_request(strip_prefix(error.message())))?;
+        let body = request
+            .bytes()
+            .await
+            .map_err(|error| errors::malformed_request(strip_prefix(error.message())))?;
         let asked: Transaction = decode(&body).map_err(errors::malformed_request)?;
         let asked_operations = asked.operations.unwrap_or_default();
         if asked_operations.is_empty() {
@@ -235,15 +289,22 @@ impl StateService {
         let failed = |error: Error| errors::state::transaction_failed(error.chain());
         let mut operations = Vec::with_capacity(asked_operations.len());
         for TransactionOperation { operation, request } in asked_operations {
-            let SetRequest { key, value, etag, metadata: own, options } = request;
+            let SetRequest {
+                key,
+                value,
+                etag,
+                metadata: own,
+                options,
+            } = request;
             let metadata = overlay(own, &metadata);
             operations.push(match operation.as_str() {
                 "upsert" => {
                     let key = self.http_key(&store, &key, "")?;
-                    let value = Self::sealed(&store, json_value(&value)?, encrypted_text).map_err(|error| {
-                        errors::state::save_failed(store.name(), error.chain())
-                            .with_codes(StatusCode::BAD_REQUEST, tonic::Code::Internal)
-                    })?;
+                    let value =
+                        Self::sealed(&store, json_value(&value)?, encrypted_text).map_err(|error| {
+                            errors::state::save_failed(store.name(), error.chain())
+                                .with_codes(StatusCode::BAD_REQUEST, tonic::Code::Internal)
+                        })?;
                     set(key, value, etag, &options, metadata).map_err(failed)?
                 }
                 "delete" => {
@@ -254,7 +315,11 @@ impl StateService {
             });
         }
         if let Some(max) = capabilities.max_transaction.filter(|max| operations.len() > *max) {
-            return Err(errors::state::too_many_operations(store.name(), operations.len(), max));
+            return Err(errors::state::too_many_operations(
+                store.name(),
+                operations.len(),
+                max,
+            ));
         }
         let trace = trace_info(&request);
         self.transact(&store, operations, trace)
@@ -274,7 +339,9 @@ fn trace_info(request: &ApiRequest) -> TraceInfo {
 
 /// Upstream reports a failed body read of these routes by the reader's own words.
 fn strip_prefix(message: &str) -> &str {
-    message.strip_prefix("failed to read request body: ").unwrap_or(message)
+    message
+        .strip_prefix("failed to read request body: ")
+        .unwrap_or(message)
 }
 
 fn malformed(message: &str) -> ApiError {
@@ -331,14 +398,20 @@ fn consistency(text: &str) -> Result<Consistency, Error> {
         "" => Ok(Consistency::Unspecified),
         "eventual" => Ok(Consistency::Eventual),
         "strong" => Ok(Consistency::Strong),
-        other => Err(Error::invalid(format!("unrecognized consistency model '{other}'"))),
+        other => Err(Error::invalid(format!(
+            "unrecognized consistency model '{other}'"
+        ))),
     }
 }
 
 fn expect(etag: Option<String>, concurrency: &str, absent: bool) -> Result<Expect, Error> {
     match concurrency {
         "" | "first-write" | "last-write" => {}
-        other => return Err(Error::invalid(format!("unrecognized concurrency model '{other}'"))),
+        other => {
+            return Err(Error::invalid(format!(
+                "unrecognized concurrency model '{other}'"
+            )));
+        }
     }
     // An etag counts whatever the model; without one, first-write means insert only.
     Ok(match etag.filter(|etag| !etag.is_empty() || !absent) {
@@ -360,7 +433,10 @@ fn set(
         value,
         expect: expect(etag, &options.concurrency, true)?,
         ttl: ttl(&metadata)?,
-        options: WriteOptions { consistency: consistency(&options.consistency)?, metadata },
+        options: WriteOptions {
+            consistency: consistency(&options.consistency)?,
+            metadata,
+        },
     })
 }
 
@@ -373,7 +449,10 @@ fn delete(
     Ok(Operation::Delete {
         key,
         expect: expect(etag, &options.concurrency, false)?,
-        options: WriteOptions { consistency: consistency(&options.consistency)?, metadata },
+        options: WriteOptions {
+            consistency: consistency(&options.consistency)?,
+            metadata,
+        },
     })
 }
 
@@ -411,7 +490,10 @@ fn push_bulk_item(out: &mut Vec<u8>, key: &str, answer: Result<Option<Item>, Err
                 // Bytes that are no JSON cannot stand in a JSON answer; upstream answers nothing at all then.
                 Err(error) => {
                     out.extend_from_slice(b",\"error\":");
-                    go_json::write_string(format!("the value is not JSON ({error}); read it by itself").as_bytes(), out);
+                    go_json::write_string(
+                        format!("the value is not JSON ({error}); read it by itself").as_bytes(),
+                        out,
+                    );
                 }
             }
             if let Some(etag) = &item.etag {

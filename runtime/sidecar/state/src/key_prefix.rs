@@ -28,7 +28,9 @@ impl KeyPrefix {
     /// # Errors
     /// When a custom prefix holds the separator.
     pub fn from_properties(store: &str, properties: &Properties) -> Result<Self, ApiError> {
-        let Some(value) = properties.get("keyPrefix") else { return Ok(Self::default()) };
+        let Some(value) = properties.get("keyPrefix") else {
+            return Ok(Self::default());
+        };
         let value = value.to_lowercase();
         check(store, &value)?;
         Ok(match value.as_str() {
@@ -44,7 +46,13 @@ impl KeyPrefix {
     ///
     /// # Errors
     /// When the app's key holds the separator.
-    pub fn apply(&self, store: &str, app_id: &str, namespace: Option<&str>, key: &str) -> Result<StateKey, ApiError> {
+    pub fn apply(
+        &self,
+        store: &str,
+        app_id: &str,
+        namespace: Option<&str>,
+        key: &str,
+    ) -> Result<StateKey, ApiError> {
         check(store, key)?;
         Ok(match self {
             Self::AppId => joined(app_id, key),
@@ -109,7 +117,10 @@ mod tests {
     #[test]
     fn the_setting_is_read_without_case() {
         let properties = Properties::from_pairs([("KEYPREFIX", "None")]);
-        assert_eq!(KeyPrefix::from_properties("s", &properties).unwrap(), KeyPrefix::None);
+        assert_eq!(
+            KeyPrefix::from_properties("s", &properties).unwrap(),
+            KeyPrefix::None
+        );
         let properties = Properties::from_pairs([("keyPrefix", "a||b")]);
         assert!(KeyPrefix::from_properties("s", &properties).is_err());
     }

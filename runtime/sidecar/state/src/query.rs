@@ -35,14 +35,21 @@ pub(crate) fn parse(text: &[u8]) -> Result<Query, String> {
         Value::Object(fields) if fields.is_empty() => None,
         value => Some(filter(value, 0)?),
     };
-    Ok(Query { filter, sort: asked.sort, page: asked.page })
+    Ok(Query {
+        filter,
+        sort: asked.sort,
+        page: asked.page,
+    })
 }
 
 fn filter(value: &Value, depth: usize) -> Result<Filter, String> {
     if depth > MAX_DEPTH {
         return Err(format!("filters nest deeper than {MAX_DEPTH}"));
     }
-    let Some((name, operand)) = value.as_object().filter(|fields| fields.len() == 1).and_then(|fields| fields.iter().next())
+    let Some((name, operand)) = value
+        .as_object()
+        .filter(|fields| fields.len() == 1)
+        .and_then(|fields| fields.iter().next())
     else {
         return Err("filter must be an object with one operator".to_owned());
     };
@@ -72,7 +79,10 @@ fn filter(value: &Value, depth: usize) -> Result<Filter, String> {
         "LTE" => field().map(|(field, value)| Filter::Lte(field, value))?,
         "IN" => {
             let (field, values) = field()?;
-            let values = values.as_array().cloned().ok_or("IN filter value must be an array")?;
+            let values = values
+                .as_array()
+                .cloned()
+                .ok_or("IN filter value must be an array")?;
             Filter::In(field, values)
         }
         "AND" => Filter::And(all()?),
@@ -95,22 +105,33 @@ impl StateService {
             return Err(errors::state::query_unsupported(store.name()));
         }
         if store.settings.encryption.is_some() {
-            return Err(errors::state::query_failed(store.name(), "cannot query encrypted store"));
+            return Err(errors::state::query_failed(
+                store.name(),
+                "cannot query encrypted store",
+            ));
         }
         let query = parse(text).map_err(|error| {
             errors::state::query_failed(store.name(), format!("failed to parse JSON query body: {error}"))
         })?;
-        let options = ReadOptions { metadata, ..ReadOptions::default() };
+        let options = ReadOptions {
+            metadata,
+            ..ReadOptions::default()
+        };
         self.policy(&store)
             .run(|_| store.loaded.instance.query(query.clone(), options.clone()))
             .await
             .map_err(|error| errors::state::query_failed(store.name(), error_text(&error)))
     }
 
-    pub(crate) async fn http_query(self: Arc<Self>, mut request: ApiRequest) -> Result<Response<Body>, ApiError> {
+    pub(crate) async fn http_query(
+        self: Arc<Self>,
+        mut request: ApiRequest,
+    ) -> Result<Response<Body>, ApiError> {
         let body = request.bytes().await?;
         let metadata = request.query_metadata();
-        let found = self.run_query(request.param("storeName"), &body, metadata, "").await?;
+        let found = self
+            .run_query(request.param("storeName"), &body, metadata, "")
+            .await?;
         if found.items.is_empty() {
             return Ok(Reply::no_content());
         }
@@ -156,7 +177,12 @@ mod tests {
         .unwrap();
         assert!(matches!(query.filter, Some(Filter::And(filters)) if filters.len() == 2));
         assert_eq!((query.page.limit, query.sort.len()), (2, 1));
-        for bad in ["{", r#"{"filter":{"XX":{"a":1}}}"#, r#"{"filter":{"IN":{"a":1}}}"#, r#"{"filter":{"AND":[]}}"#] {
+        for bad in [
+            "{",
+            r#"{"filter":{"XX":{"a":1}}}"#,
+            r#"{"filter":{"IN":{"a":1}}}"#,
+            r#"{"filter":{"AND":[]}}"#,
+        ] {
             assert!(parse(bad.as_bytes()).is_err(), "{bad}");
         }
     }

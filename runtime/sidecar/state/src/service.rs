@@ -41,7 +41,9 @@ pub struct StateServiceOptions {
 
 impl std::fmt::Debug for StateServiceOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StateServiceOptions").field("app_id", &self.app_id).finish_non_exhaustive()
+        f.debug_struct("StateServiceOptions")
+            .field("app_id", &self.app_id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -60,7 +62,10 @@ impl StoreSettings {
     /// # Errors
     /// When the prefix is not allowed.
     pub fn from_properties(store: &str, properties: &Properties) -> Result<Self, ApiError> {
-        Ok(Self { prefix: KeyPrefix::from_properties(store, properties)?, encryption: None })
+        Ok(Self {
+            prefix: KeyPrefix::from_properties(store, properties)?,
+            encryption: None,
+        })
     }
 }
 
@@ -87,7 +92,10 @@ impl StateService {
     /// A service over these stores.
     #[must_use]
     pub fn new(options: StateServiceOptions) -> Self {
-        Self { options, settings: ArcSwap::from_pointee(HashMap::new()) }
+        Self {
+            options,
+            settings: ArcSwap::from_pointee(HashMap::new()),
+        }
     }
 
     /// Sets what the sidecar reads from a store's file; before the store is put in place.
@@ -101,25 +109,35 @@ impl StateService {
     }
 
     pub(crate) async fn store(&self, name: &str, app_id: &str) -> Result<Store, ApiError> {
-        let loaded = self.options.stores.get(name).await.map_err(|missing| match missing {
-            Missing::NotConfigured => errors::state::not_configured(name, app_id),
-            Missing::NotFound => errors::state::not_found(name, app_id),
-            Missing::Unavailable(reason) => {
-                errors::state::not_found(name, app_id).with_codes(http::StatusCode::SERVICE_UNAVAILABLE, tonic::Code::Unavailable)
-                    .with_context(&reason)
-            }
-        })?;
+        let loaded = self
+            .options
+            .stores
+            .get(name)
+            .await
+            .map_err(|missing| match missing {
+                Missing::NotConfigured => errors::state::not_configured(name, app_id),
+                Missing::NotFound => errors::state::not_found(name, app_id),
+                Missing::Unavailable(reason) => errors::state::not_found(name, app_id)
+                    .with_codes(http::StatusCode::SERVICE_UNAVAILABLE, tonic::Code::Unavailable)
+                    .with_context(&reason),
+            })?;
         let settings = self.settings.load().get(name).cloned().unwrap_or_default();
         Ok(Store { loaded, settings })
     }
 
     pub(crate) fn key(&self, store: &Store, key: &str) -> Result<StateKey, ApiError> {
         let namespace = self.options.namespace.as_deref();
-        store.settings.prefix.apply(store.name(), &self.options.app_id, namespace, key)
+        store
+            .settings
+            .prefix
+            .apply(store.name(), &self.options.app_id, namespace, key)
     }
 
     pub(crate) fn policy(&self, store: &Store) -> Policy {
-        self.options.resilience.load().component_outbound(store.name(), ComponentKind::Statestore)
+        self.options
+            .resilience
+            .load()
+            .component_outbound(store.name(), ComponentKind::Statestore)
     }
 
     fn count<T, E>(&self, store: &Store, operation: &str, outcome: &Result<T, E>, began: Option<Instant>) {
@@ -146,7 +164,10 @@ impl StateService {
         options: &ReadOptions,
     ) -> Result<Option<Item>, RunError<Error>> {
         let began = self.clock();
-        let read = self.policy(store).run(|_| store.loaded.instance.get(key, options)).await;
+        let read = self
+            .policy(store)
+            .run(|_| store.loaded.instance.get(key, options))
+            .await;
         self.count(store, "get", &read, began);
         match (read?, &store.settings.encryption) {
             (Some(mut item), Some(keys)) => {
@@ -234,7 +255,11 @@ impl StateService {
         operations: Vec<Operation>,
         trace: TraceInfo,
     ) -> Result<Result<Vec<Option<Etag>>, RunError<Error>>, ApiError> {
-        let outbox = self.options.outbox.as_ref().filter(|outbox| outbox.enabled(store.name()));
+        let outbox = self
+            .options
+            .outbox
+            .as_ref()
+            .filter(|outbox| outbox.enabled(store.name()));
         let (operations, ticket) = match outbox {
             None => (operations, None),
             Some(outbox) => {
@@ -246,7 +271,10 @@ impl StateService {
             }
         };
         let began = self.clock();
-        let done = self.policy(store).run(|_| store.loaded.instance.transact(operations.clone())).await;
+        let done = self
+            .policy(store)
+            .run(|_| store.loaded.instance.transact(operations.clone()))
+            .await;
         self.count(store, "transaction", &done, began);
         if let (Some(outbox), Some(ticket)) = (outbox, ticket) {
             outbox.settled(ticket, done.is_ok());
@@ -255,7 +283,11 @@ impl StateService {
     }
 
     /// Encrypts a value if the store wants that; `plain` is upstream's text of it.
-    pub(crate) fn sealed(store: &Store, value: Value, plain: impl FnOnce(&Value) -> Vec<u8>) -> Result<Value, Error> {
+    pub(crate) fn sealed(
+        store: &Store,
+        value: Value,
+        plain: impl FnOnce(&Value) -> Vec<u8>,
+    ) -> Result<Value, Error> {
         match &store.settings.encryption {
             None => Ok(value),
             Some(keys) => keys.encrypt(&plain(&value)).map(Value::Binary),
@@ -265,14 +297,18 @@ impl StateService {
 
 /// Reads `ttlInSeconds`.
 pub(crate) fn ttl(metadata: &Metadata) -> Result<Ttl, Error> {
-    let Some(text) = metadata.get(TTL).filter(|text| !text.is_empty()) else { return Ok(Ttl::Default) };
+    let Some(text) = metadata.get(TTL).filter(|text| !text.is_empty()) else {
+        return Ok(Ttl::Default);
+    };
     match text.parse::<i64>() {
         Ok(-1) => Ok(Ttl::Never),
         Ok(seconds) => u32::try_from(seconds)
             .ok()
             .filter(|seconds| i32::try_from(*seconds).is_ok())
             .map(Ttl::Seconds)
-            .ok_or_else(|| Error::invalid("incorrect value for metadata 'ttlInSeconds': must be -1 or greater")),
+            .ok_or_else(|| {
+                Error::invalid("incorrect value for metadata 'ttlInSeconds': must be -1 or greater")
+            }),
         Err(_) => Err(Error::invalid(format!(
             "incorrect value for metadata 'ttlInSeconds': strconv.ParseInt: parsing {text:?}: invalid syntax"
         ))),
@@ -313,7 +349,10 @@ mod parking {
         }
 
         pub(super) fn take(&self) -> Vec<Operation> {
-            self.0.lock().map(|mut operations| std::mem::take(&mut *operations)).unwrap_or_default()
+            self.0
+                .lock()
+                .map(|mut operations| std::mem::take(&mut *operations))
+                .unwrap_or_default()
         }
 
         pub(super) fn put(&self, left: Vec<Operation>) {

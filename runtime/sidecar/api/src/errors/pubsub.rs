@@ -9,9 +9,18 @@ use crate::{ApiError, Category, Detail};
 
 type Facts = Option<BTreeMap<String, String>>;
 
-fn row(code: &'static str, reason: &'static str, http: StatusCode, grpc: Code, message: String, facts: Facts) -> ApiError {
-    ApiError::new(code, Category::Pubsub, http, grpc, message)
-        .with_detail(Detail::ErrorInfo { reason, metadata: facts })
+fn row(
+    code: &'static str,
+    reason: &'static str,
+    http: StatusCode,
+    grpc: Code,
+    message: String,
+    facts: Facts,
+) -> ApiError {
+    ApiError::new(code, Category::Pubsub, http, grpc, message).with_detail(Detail::ErrorInfo {
+        reason,
+        metadata: facts,
+    })
 }
 
 fn named_row(
@@ -30,7 +39,10 @@ fn named_row(
             owner: String::new(),
             description: message,
         })
-        .with_detail(Detail::ErrorInfo { reason, metadata: facts })
+        .with_detail(Detail::ErrorInfo {
+            reason,
+            metadata: facts,
+        })
 }
 
 fn facts<const N: usize>(pairs: [(&str, String); N]) -> Facts {
@@ -130,8 +142,14 @@ pub fn cloud_event_creation(name: impl Display, app_id: impl Display, cause: imp
 
 /// The envelope cannot be encoded.
 #[must_use]
-pub fn marshal_envelope(name: impl Display, topic: impl Display, app_id: impl Display, cause: impl Display) -> ApiError {
-    let message = format!("error when marshalling cloud event envelope for topic {topic} pubsub {name}: {cause}");
+pub fn marshal_envelope(
+    name: impl Display,
+    topic: impl Display,
+    app_id: impl Display,
+    cause: impl Display,
+) -> ApiError {
+    let message =
+        format!("error when marshalling cloud event envelope for topic {topic} pubsub {name}: {cause}");
     named_row(
         name,
         "ERR_PUBSUB_EVENTS_SER",
@@ -145,7 +163,12 @@ pub fn marshal_envelope(name: impl Display, topic: impl Display, app_id: impl Di
 
 /// Bulk events cannot be encoded.
 #[must_use]
-pub fn marshal_events(name: impl Display, topic: impl Display, app_id: impl Display, cause: impl Display) -> ApiError {
+pub fn marshal_events(
+    name: impl Display,
+    topic: impl Display,
+    app_id: impl Display,
+    cause: impl Display,
+) -> ApiError {
     let message = format!("error marshaling events to bytes for topic {topic} pubsub {name}. error: {cause}");
     named_row(
         name,
@@ -160,7 +183,12 @@ pub fn marshal_events(name: impl Display, topic: impl Display, app_id: impl Disp
 
 /// A bulk request cannot be read.
 #[must_use]
-pub fn unmarshal_events(name: impl Display, topic: impl Display, metadata: Facts, cause: impl Display) -> ApiError {
+pub fn unmarshal_events(
+    name: impl Display,
+    topic: impl Display,
+    metadata: Facts,
+    cause: impl Display,
+) -> ApiError {
     let message = format!("error when unmarshaling the request for topic {topic} pubsub {name}: {cause}");
     named_row(
         name,
@@ -190,7 +218,12 @@ pub fn publish_message(name: impl Display, topic: impl Display, cause: impl Disp
 
 /// The scopes deny the topic.
 #[must_use]
-pub fn publish_forbidden(name: impl Display, topic: impl Display, app_id: impl Display, cause: impl Display) -> ApiError {
+pub fn publish_forbidden(
+    name: impl Display,
+    topic: impl Display,
+    app_id: impl Display,
+    cause: impl Display,
+) -> ApiError {
     let message = format!("topic {topic} is not allowed for app id {app_id}");
     named_row(
         name,

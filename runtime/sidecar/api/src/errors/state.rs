@@ -55,10 +55,18 @@ pub fn not_configured(store: impl Display, app_id: &str) -> ApiError {
 /// A key that may not be.
 #[must_use]
 pub fn invalid_key(store: impl Display, key: impl Display, message: impl Display) -> ApiError {
-    row("ERR_MALFORMED_REQUEST", StatusCode::BAD_REQUEST, Code::InvalidArgument, message.to_string())
-        .with_detail(Detail::BadRequest { field: key.to_string(), description: message.to_string() })
-        .with_detail(resource(store))
-        .with_detail(reason("DAPR_STATE_ILLEGAL_KEY", None))
+    row(
+        "ERR_MALFORMED_REQUEST",
+        StatusCode::BAD_REQUEST,
+        Code::InvalidArgument,
+        message.to_string(),
+    )
+    .with_detail(Detail::BadRequest {
+        field: key.to_string(),
+        description: message.to_string(),
+    })
+    .with_detail(resource(store))
+    .with_detail(reason("DAPR_STATE_ILLEGAL_KEY", None))
 }
 
 /// The store has no transactions.
