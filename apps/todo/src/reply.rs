@@ -53,7 +53,9 @@ impl Refusal {
 /// A sidecar, an app or a store that is away is 503 with a hint when to come back (N5); nothing was lost.
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        if error.is_retryable() || matches!(error, Error::Conflict { .. }) {
+        // A sidecar that has just started again has no components yet.
+        let starting = matches!(&error, Error::Status { code, .. } if code.ends_with("_NOT_CONFIGURED"));
+        if starting || error.is_retryable() || matches!(error, Error::Conflict { .. }) {
             tracing::warn!(%error, "answering that the service is unavailable");
             return Self::unavailable(match error {
                 Error::AppUnavailable { app_id, .. } => format!("the {app_id} service cannot be reached"),

@@ -39,6 +39,14 @@ pub(super) async fn headers(State(gateway): State<Gateway>, request: Request, ne
     response
 }
 
+/// The page is there from the start; what needs the sidecar says when to come back until the sidecar is there.
+pub(super) async fn ready(State(gateway): State<Gateway>, request: Request, next: Next) -> Response {
+    if gateway.ready.is_cancelled() {
+        return next.run(request).await;
+    }
+    Refusal::unavailable("the gateway is waiting for its sidecar").into_response()
+}
+
 /// Programs send no `Origin`; browsers do, and it must be this very host.
 fn same_site(headers: &HeaderMap) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else {

@@ -33,6 +33,8 @@ pub struct Gateway {
     instance: Instance,
     watch: Watch,
     streams: Streams,
+    /// Cancelled once the sidecar is there.
+    ready: CancellationToken,
     stopping: CancellationToken,
 }
 
@@ -45,10 +47,14 @@ pub fn app(instance: &Instance) -> Result<(App, Gateway), Error> {
         .service(Router::new(), || 0)?
         // The page is there before the sidecar is, and says so; it never gives up waiting.
         .health_timeout(std::time::Duration::MAX);
+    let ready = CancellationToken::new();
+    let begin = ready.clone();
+    let app = app.background(move |_| async move { begin.cancel() });
     let gateway = Gateway {
         instance: instance.clone(),
         watch: Watch::default(),
         streams: Streams::default(),
+        ready,
         stopping: app.stopping(),
     };
     Ok((app, gateway))
@@ -78,10 +84,13 @@ impl Gateway {
                 self.clone(),
                 session::required,
             ));
-        Router::new()
+        let of_sidecar = Router::new()
             .route("/api/session", get(session::show).post(session::choose))
-            .route("/api/status", get(status::show))
             .merge(of_user)
+            .route_layer(axum::middleware::from_fn_with_state(self.clone(), guard::ready));
+        Router::new()
+            .route("/api/status", get(status::show))
+            .merge(of_sidecar)
             .merge(page::routes())
             .layer(axum::middleware::from_fn_with_state(self.clone(), guard::headers))
             .with_state(self.clone())

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::house::House;
-use super::until;
 use super::webdriver::{Browser, Window};
+use super::{ALONE, until};
 
 const ENTER: &str = "\u{e007}";
 const DOWN: &str = "\u{e015}";
@@ -90,6 +90,7 @@ pub(crate) async fn windows_stay_in_step(browser: &Browser, one: &Window, two: &
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_windows_stay_in_step_and_catch_up() {
+    let _alone = ALONE.lock().await;
     let Some(browser) = Browser::start().await else {
         return;
     };

@@ -15,6 +15,9 @@ mod webdriver;
 
 use std::time::Duration;
 
+/// One browser at a time: a second is measured, and a browser takes a core.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// Waits until `condition` holds and returns what it found.
 async fn until<T, F: AsyncFnMut() -> Option<T>>(what: &str, mut condition: F) -> T {
     let wait = async {

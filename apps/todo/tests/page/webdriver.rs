@@ -186,17 +186,19 @@ impl Browser {
             .unwrap()
     }
 
-    pub(crate) async fn close(mut self) {
+    pub(crate) async fn close(self) {
         let path = format!("/session/{}", self.session);
-        let _ =
-            tokio::time::timeout(Duration::from_secs(5), self.http.send("DELETE", &path, None, &[])).await;
-        let _ = self.driver.kill();
-        let _ = self.driver.wait();
+        let end = self.http.send("DELETE", &path, None, &[]);
+        let _ = tokio::time::timeout(Duration::from_secs(5), end).await;
     }
 }
 
 impl Drop for Browser {
+    /// A failed test comes here with the browser open; chromedriver takes it along when it is asked to end.
     fn drop(&mut self) {
-        let _ = self.driver.kill();
+        let _ = Command::new("kill")
+            .args(["-TERM", &self.driver.id().to_string()])
+            .status();
+        let _ = self.driver.wait();
     }
 }
