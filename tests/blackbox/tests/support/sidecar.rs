@@ -128,18 +128,16 @@ impl Launch {
         Sidecar { app_id: self.app_id, child, http, grpc, metrics, internal, resources, log, home }
     }
 
-    /// Starts it and waits until it can call others.
+    /// Starts it and waits until it is healthy.
     pub(crate) async fn start(self) -> Sidecar {
         let mut sidecar = self.spawn();
-        sidecar.ready("/v1.0/healthz/outbound").await;
+        sidecar.ready().await;
         sidecar
     }
 
-    /// Starts it and waits until the app behind it is served too.
+    /// Starts it before an app on this port and waits until it is healthy.
     pub(crate) async fn start_with_app(self, port: u16) -> Sidecar {
-        let mut sidecar = self.args(["--app-port", &port.to_string()]).spawn();
-        sidecar.ready("/v1.0/healthz").await;
-        sidecar
+        self.args(["--app-port", &port.to_string()]).start().await
     }
 }
 
@@ -177,8 +175,8 @@ impl Sidecar {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    async fn ready(&mut self, path: &str) {
-        let url = self.url(path);
+    async fn ready(&mut self) {
+        let url = self.url("/v1.0/healthz");
         let began = std::time::Instant::now();
         loop {
             if client::get(&url).await.is_ok_and(|answer| answer.status == 204) {
