@@ -20,6 +20,10 @@ pub(crate) const BINARY: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
+/// Most of a status's text and details on the wire: grpc-java takes 8 KiB of header in all, others 16.
+const MAX_TEXT: usize = 4 << 10;
+const MAX_DETAILS: usize = 3 << 10;
+
 /// An answer that is a status alone.
 pub(crate) fn status(status: Status) -> Response<Body> {
     status.into_http()
@@ -65,6 +69,28 @@ pub(crate) fn split_status(headers: &mut HeaderMap) -> Option<HeaderMap> {
     Some(trailers)
 }
 
+/// Cuts a status to what any client takes. An error may quote what it was asked for, which may be long; a client that
+/// is sent more header than it takes drops the connection with every call on it.
+pub(crate) fn bound(headers: &mut HeaderMap) {
+    if let Some(text) = headers.get(&GRPC_MESSAGE).map(HeaderValue::as_bytes)
+        && text.len() > MAX_TEXT
+    {
+        // Not within an escape.
+        let end = (MAX_TEXT - 2..MAX_TEXT)
+            .find(|at| text[*at] == b'%')
+            .unwrap_or(MAX_TEXT);
+        if let Ok(cut) = HeaderValue::from_bytes(&[&text[..end], b"..."].concat()) {
+            headers.insert(GRPC_MESSAGE, cut);
+        }
+    }
+    if headers
+        .get(&GRPC_DETAILS)
+        .is_some_and(|details| details.len() > MAX_DETAILS)
+    {
+        headers.remove(&GRPC_DETAILS);
+    }
+}
+
 /// What is answered to a request that is no gRPC call (grpc-go's texts).
 pub(crate) fn no_call(request: &http::request::Parts) -> Option<Response<Body>> {
     let (http, status) = if request.method != http::Method::POST {
@@ -98,6 +124,24 @@ pub(crate) fn no_call(request: &http::request::Parts) -> Option<Response<Body>> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_status_is_cut_between_escapes() {
+        let long = "\u{e4}".repeat(MAX_TEXT);
+        let mut headers = status(Status::with_details(Code::NotFound, long, vec![0; MAX_DETAILS].into()))
+            .into_parts()
+            .0
+            .headers;
+        bound(&mut headers);
+        assert!(headers[GRPC_MESSAGE].len() <= MAX_TEXT + 3);
+        assert!(!headers.contains_key(GRPC_DETAILS));
+        let (code, text) = read_status(&headers).unwrap();
+        assert_eq!(code, Code::NotFound);
+        assert!(text.ends_with("...") && !text.contains('%'), "{text}");
+        let mut headers = status(Status::not_found("short")).into_parts().0.headers;
+        bound(&mut headers);
+        assert_eq!(read_status(&headers), Some((Code::NotFound, "short".to_owned())));
+    }
 
     #[test]
     fn metadata_of_an_error_stays_in_the_header() {

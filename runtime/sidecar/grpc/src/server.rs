@@ -235,7 +235,10 @@ impl Inner {
     async fn serve(&self, route: Route, request: Request<RawBody>) -> Response<Body> {
         match route {
             Route::Dapr(_) => match self.dapr.clone().call(request.map(Body::new)).await {
-                Ok(response) => response,
+                Ok(mut response) => {
+                    answer::bound(response.headers_mut());
+                    response
+                }
                 Err(never) => match never {},
             },
             Route::TaskHub(_) => self.task_hub.call(request.map(Body::new)).await,
