@@ -46,6 +46,10 @@ pub(crate) async fn run(assembly: Arc<Assembly>) -> Exit {
     let servers = TaskTracker::new();
     let close_servers = CancellationToken::new();
     let close_internal = CancellationToken::new();
+    // Before anything is served: a call to a component that is still opening waits for it.
+    if let Ok(components) = authorised(&assembly) {
+        assembly.loader.announce(&components);
+    }
     serve_early(&assembly, &servers, &close_servers);
 
     let working = {
@@ -212,7 +216,6 @@ async fn init(
 
     tracing::info!(target: LOG, "Loading components…");
     let components = authorised(assembly)?;
-    assembly.loader.announce(&components);
     let opened = assembly.loader.open_all(&components).await;
     opened.map_err(|failure| failure.to_string())?;
     tracing::info!(target: LOG, "All outstanding components processed");
