@@ -14,7 +14,7 @@ const CASES: &[(&str, &str, &str)] = &[
     ("  type: state.in-memory\n  version: v1\n  metadata:\n    a: b\n", "9:5", "correct the value"),
     ("  ignoreErrors: perhaps\n  type: state.in-memory\n  version: v1\n", "6:17", "correct the value"),
     ("  type: state.in-memory\n  version: v1\n  metdata: []\n", "8:3", "did you mean metadata?"),
-    ("  type: state.in-memory\n  version: v1\n  version: v2\n", "8:3", "keep one of them"),
+    ("  type: state.in-memory\n  version: v1\n  version: v1\n", "8:3", "keep one of them"),
     ("  type: state.in-memory\n  version: v1\n  initTimeout: soon\n", "8:16", "write for instance 30s"),
 ];
 
@@ -69,7 +69,8 @@ async fn a_file_that_is_no_resource_is_named_with_its_line_and_cure() {
 
 #[tokio::test]
 async fn a_component_that_cannot_start_is_named_with_the_cause() {
-    let cases: &[(&str, &[(&str, &str)], &str)] = &[
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+    let cases: &[Case<'_>] = &[
         ("state.nosuch", &[], "couldn't find state store state.nosuch/v1"),
         ("state.sqlite", &[], "missing connection string"),
         (

@@ -333,7 +333,11 @@ fn judge(answer: &Answer, head: bool) -> Result<(), String> {
     let plain = text.trim_end();
     let documented = match answer.status {
         // What is no HTTP, as hyper and Go's server answer it; escapes; a trace context upstream refuses too.
-        400 => plain.is_empty() || plain.starts_with("failed to unescape request parameter"),
+        400 => {
+            plain.is_empty()
+                || plain.starts_with("failed to unescape request parameter")
+                || plain.starts_with("invalid baggage header: ")
+        }
         404 => plain == "404 page not found",
         405 => plain.is_empty(),
         414 | 431 => plain.is_empty() || plain == "431 Request Header Fields Too Large",

@@ -20,8 +20,8 @@ const LIMIT: usize = 16_384;
 const BEYOND: usize = 300;
 /// Streams on one connection; what the HTTP server allows.
 const STREAMS: usize = 1000;
-/// What a full sidecar may hold, in KiB.
-const MEMORY: u64 = 400 << 10;
+/// What a full sidecar may hold, in KiB: 48 for each request under way.
+const MEMORY: u64 = 48 * LIMIT as u64;
 
 /// A body that never ends: its request stays under way for as long as the body lives.
 type Endless = StreamBody<futures::stream::Pending<Result<Frame<Bytes>, Infallible>>>;
@@ -80,6 +80,7 @@ async fn the_http_server_answers_503_beyond_its_limit() {
         assert_eq!(refusal.headers()["retry-after"], "1");
     }
     let (now, _) = sidecar.memory();
+    eprintln!("{LIMIT} requests are under way: {now} KiB");
     assert!(now < MEMORY, "{now} KiB");
     let refused = get(&sidecar.url("/v1.0/state/store/key")).await.unwrap();
     assert_eq!((refused.status, refused.text().trim()), (503, "too many requests are under way"));
@@ -110,6 +111,7 @@ async fn the_grpc_server_answers_resource_exhausted_beyond_its_limit() {
         assert_eq!(code, "8");
     }
     let (now, _) = sidecar.memory();
+    eprintln!("{LIMIT} requests are under way: {now} KiB");
     assert!(now < MEMORY, "{now} KiB");
     // The other server has a bound of its own.
     sidecar.assert_alive().await;

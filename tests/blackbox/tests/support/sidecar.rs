@@ -24,7 +24,6 @@ pub(crate) struct Launch {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     resources: Vec<(String, String)>,
-    configuration: Option<String>,
     folder: Option<PathBuf>,
 }
 
@@ -36,7 +35,6 @@ impl Launch {
             arguments: Vec::new(),
             environment: Vec::new(),
             resources: Vec::new(),
-            configuration: None,
             folder: None,
         }
     }
@@ -69,14 +67,6 @@ impl Launch {
         self.resource(&format!("{name}.yaml"), &text)
     }
 
-    /// The `spec` of the Configuration, in YAML indented by two.
-    pub(crate) fn configuration(mut self, spec: &str) -> Self {
-        self.configuration = Some(format!(
-            "apiVersion: dapr.io/v1alpha1\nkind: Configuration\nmetadata:\n  name: config\nspec:\n{spec}"
-        ));
-        self
-    }
-
     /// Where it runs; by default in a folder of its own that goes with it.
     pub(crate) fn folder(mut self, folder: &Path) -> Self {
         self.folder = Some(folder.to_owned());
@@ -106,11 +96,6 @@ impl Launch {
             .args(["--dapr-listen-addresses", "127.0.0.1"])
             .arg("--resources-path")
             .arg(&resources);
-        if let Some(configuration) = &self.configuration {
-            let file = home.path().join("config.yaml");
-            std::fs::write(&file, configuration).unwrap();
-            command.arg("--config").arg(file);
-        }
         let log = home.path().join("log");
         let output = File::create(&log).unwrap();
         let child = command
@@ -125,7 +110,7 @@ impl Launch {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        Sidecar { app_id: self.app_id, child, http, grpc, metrics, internal, resources, log, home }
+        Sidecar { app_id: self.app_id, child, http, grpc, metrics, internal, resources, log, _home: home }
     }
 
     /// Starts it and waits until it is healthy.
@@ -166,7 +151,7 @@ pub(crate) struct Sidecar {
     pub(crate) resources: PathBuf,
     log: PathBuf,
     /// Goes with the sidecar.
-    pub(crate) home: TempDir,
+    _home: TempDir,
 }
 
 impl Sidecar {
