@@ -186,8 +186,8 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(method: Method, path: &str, name: &str, params: &[(&str, &str)]) {
-        let found = router().find(&method, path).unwrap();
+    fn check(method: &Method, path: &str, name: &str, params: &[(&str, &str)]) {
+        let found = router().find(method, path).unwrap();
         let label = if found.fallback {
             "fallback"
         } else {
@@ -202,30 +202,30 @@ mod tests {
     #[test]
     fn matches_segments_and_rest() {
         check(
-            Method::GET,
+            &Method::GET,
             "/v1.0/state/s/k",
             "GetState",
             &[("store", "s"), ("key", "k")],
         );
-        check(Method::GET, "/v1.0/state/s/bulk", "GetState", &[("key", "bulk")]);
-        check(Method::POST, "/v1.0/state/s/bulk", "Bulk", &[("store", "s")]);
-        check(Method::PUT, "/v1.0/state/s", "SaveState", &[]);
-        check(Method::GET, "/v1.0/state/s", "fallback", &[]);
-        check(Method::GET, "/v1.0/state/s/k/l", "fallback", &[]);
+        check(&Method::GET, "/v1.0/state/s/bulk", "GetState", &[("key", "bulk")]);
+        check(&Method::POST, "/v1.0/state/s/bulk", "Bulk", &[("store", "s")]);
+        check(&Method::PUT, "/v1.0/state/s", "SaveState", &[]);
+        check(&Method::GET, "/v1.0/state/s", "fallback", &[]);
+        check(&Method::GET, "/v1.0/state/s/k/l", "fallback", &[]);
         check(
-            Method::POST,
+            &Method::POST,
             "/v1.0/publish/p/a/b/c",
             "Publish",
             &[("pubsub", "p"), ("*", "a/b/c")],
         );
-        check(Method::POST, "/v1.0/publish/p", "fallback", &[]);
+        check(&Method::POST, "/v1.0/publish/p", "fallback", &[]);
         check(
-            Method::POST,
+            &Method::POST,
             "/v1.0/invoke/app/method/x/y",
             "Invoke",
             &[("*", "app/method/x/y")],
         );
-        check(Method::POST, "/anything", "fallback", &[]);
+        check(&Method::POST, "/anything", "fallback", &[]);
     }
 
     proptest::proptest! {

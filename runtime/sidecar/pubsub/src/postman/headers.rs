@@ -83,7 +83,9 @@ pub(super) fn to_grpc(metadata: &Metadata, pubsub: &str, span: Option<&Span>, in
             into.insert(key, value);
         }
     }
-    let Some(context) = span.map(Span::context) else { return };
+    let Some(context) = span.map(Span::context) else {
+        return;
+    };
     if let Some(binary) = context.to_binary() {
         into.insert_bin(GRPC_TRACE, BinaryMetadataValue::from_bytes(&binary));
     }
