@@ -16,7 +16,7 @@ use crate::{
     finding::{Finding, Severity, Warning},
     go,
     kinds::{
-        Component, HttpEndpoint, McpServer, ObjectMeta, Resiliency, Resource, Subscription, SubscriptionV1,
+        Component, HttpEndpoint, McpServer, ObjectMeta, Origin, Resiliency, Resource, Subscription, SubscriptionV1,
         WorkflowAccessPolicy,
     },
     source::{LoadError, ResourceSource, Resources},
@@ -335,7 +335,17 @@ impl Found {
         let version = api_version.as_str();
         match kind.as_str() {
             Component::KIND if version == V1 => {
-                self.keep(document, &node, &meta, |found| &mut found.components)
+                if let Some(mut component) =
+                    self.decoded::<Component>(document, &node, &meta, Component::KIND)
+                {
+                    let spec = node.get("spec");
+                    let place = spec.and_then(|spec| spec.get("type")).or(spec).unwrap_or(&node);
+                    component.meta.origin = Some(Origin {
+                        file: document.file.to_owned(),
+                        line: document.lines_before + place.at.line,
+                    });
+                    self.components.push(component);
+                }
             }
             HttpEndpoint::KIND if version == V1 => {
                 self.keep(document, &node, &meta, |found| &mut found.http_endpoints);

@@ -254,6 +254,13 @@ impl ComponentLoader {
                 .component_init_failed(&component.spec.r#type, "init", component.name());
             // Only a backend that is away is worth waiting for; whoever asked to go on without it does.
             if failure.error.kind() != ErrorKind::Unavailable || component.spec.ignore_errors {
+                if let Some(origin) = &component.meta.origin {
+                    tracing::error!(
+                        target: LOG,
+                        "{origin}: component {log_name} cannot start: {} (correct the file, or set spec.ignoreErrors: true to go on without it)",
+                        failure.error.chain()
+                    );
+                }
                 self.fail(&component, &text);
                 return Err(init_error("INIT_COMPONENT_FAILURE", &log_name, &text));
             }

@@ -16,7 +16,7 @@ pub use mcp_server::{
     McpServer, McpServerCatalog, McpServerSpec, McpStdio, Spiffe, SpiffeJwt,
 };
 pub use name_value::{DynamicValue, NameValue, SecretKeyRef};
-pub use object::{Auth, ObjectMeta, Resource};
+pub use object::{Auth, ObjectMeta, Origin, Resource};
 pub use resiliency::{
     ActorPolicyNames, CircuitBreaker, ComponentPolicyNames, EndpointPolicyNames, Policies, PolicyNames,
     Resiliency, ResiliencySpec, Retry, RetryMatching, Targets,

@@ -1,6 +1,6 @@
 //! What every resource has: metadata, a kind, scopes, a way to be compared.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use crate::{
     decode::{Decode, decode_fields},
@@ -24,6 +24,23 @@ pub struct ObjectMeta {
     pub resource_version: String,
     /// The generation Kubernetes counts; 0 on disk.
     pub generation: i64,
+    /// Where it was read; `None` for what did not come from a file.
+    pub origin: Option<Origin>,
+}
+
+/// A place in a resource file, for errors that show only when a resource is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The file.
+    pub file: PathBuf,
+    /// Line in the file from 1.
+    pub line: usize,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file.display(), self.line)
+    }
 }
 
 decode_fields!(ObjectMeta {
