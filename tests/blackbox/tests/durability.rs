@@ -32,19 +32,22 @@ const KEYS: usize = 4;
 
 /// The shim, compiled once for all tests. `None` where it cannot work.
 fn shim(test: &str) -> Option<&'static Path> {
-    static SHIM: OnceLock<Option<(TempDir, PathBuf)>> = OnceLock::new();
+    static SHIM: OnceLock<Option<PathBuf>> = OnceLock::new();
     let shim = SHIM.get_or_init(|| {
-        let folder = tempfile::tempdir().unwrap();
-        let library = folder.path().join("unsynced.so");
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let own = folder.join(format!("unsynced-{}.so", std::process::id()));
         let compiled = Command::new("cc")
             .args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o"])
-            .arg(&library)
+            .arg(&own)
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/shim/unsynced.c"))
             .args(["-ldl", "-lpthread"])
             .status()
             .ok()?;
         assert!(compiled.success(), "the shim does not compile");
-        Some((folder, library))
+        // Runs beside one another never see half a library, and leave one.
+        let library = folder.join("unsynced.so");
+        std::fs::rename(own, &library).unwrap();
+        Some(library)
     });
     if shim.is_none() {
         eprintln!("skipped {test}: there is no C compiler");
@@ -52,11 +55,14 @@ fn shim(test: &str) -> Option<&'static Path> {
     }
     let program = std::fs::read(program::ours().0).unwrap();
     // A static program has no loader that a library could be given to.
-    if !program.windows(10).any(|window| window == b"ld-linux-x" || window == b"ld-linux-a") {
+    if !program
+        .windows(10)
+        .any(|window| window == b"ld-linux-x" || window == b"ld-linux-a")
+    {
         eprintln!("skipped {test}: the program is linked statically");
         return None;
     }
-    shim.as_ref().map(|(_, library)| library.as_path())
+    shim.as_deref()
 }
 
 /// A folder and its shadow.
@@ -92,7 +98,10 @@ impl Disk {
         let root = self.root();
         std::fs::remove_dir_all(&root).unwrap();
         std::fs::create_dir(&root).unwrap();
-        for entry in std::fs::read_dir(root.with_file_name("shadow")).unwrap().map(Result::unwrap) {
+        for entry in std::fs::read_dir(root.with_file_name("shadow"))
+            .unwrap()
+            .map(Result::unwrap)
+        {
             if entry.file_name().to_str().unwrap().starts_with(".unlinked-") {
                 std::fs::remove_file(entry.path()).unwrap();
             } else {
@@ -117,7 +126,13 @@ fn key(worker: usize, key: usize) -> String {
 }
 
 /// Saves, deletes and transacts until the sidecar is gone.
-async fn write_state(url: String, worker: usize, random: u64, ledger: Ledger, acknowledged: Arc<AtomicUsize>) {
+async fn write_state(
+    url: String,
+    worker: usize,
+    random: u64,
+    ledger: Ledger,
+    acknowledged: Arc<AtomicUsize>,
+) {
     let mut random = Random::new(random, worker as u64);
     let pool = Pool::new();
     for number in 1.. {
@@ -140,8 +155,10 @@ async fn write_state(url: String, worker: usize, random: u64, ledger: Ledger, ac
             0..7 => request(Method::POST, &url, &json, json!([entry(first)]).to_string()),
             7 => request(Method::DELETE, &format!("{url}/{}", key(worker, first)), &[], ""),
             _ => {
-                let operations: Vec<Value> =
-                    touched.iter().map(|&at| json!({"operation": "upsert", "request": entry(at)})).collect();
+                let operations: Vec<Value> = touched
+                    .iter()
+                    .map(|&at| json!({"operation": "upsert", "request": entry(at)}))
+                    .collect();
                 let body = json!({"operations": operations}).to_string();
                 request(Method::POST, &format!("{url}/transaction"), &json, body)
             }
@@ -153,7 +170,10 @@ async fn write_state(url: String, worker: usize, random: u64, ledger: Ledger, ac
         }
         let mut ledger = ledger.lock().unwrap();
         for &at in &touched {
-            ledger[worker][at] = Known { acknowledged: value, sent: None };
+            ledger[worker][at] = Known {
+                acknowledged: value,
+                sent: None,
+            };
         }
         acknowledged.fetch_add(1, Ordering::Relaxed);
     }
@@ -167,7 +187,10 @@ async fn lives_of_a_store(shim: &'static Path, synchronous: &str, lives: usize) 
         Launch::new("durable").component(
             "statestore",
             "state.sqlite",
-            &[("connectionString", file.to_str().unwrap()), ("synchronous", synchronous)],
+            &[
+                ("connectionString", file.to_str().unwrap()),
+                ("synchronous", synchronous),
+            ],
         )
     };
     let ledger: Ledger = Arc::new(Mutex::new(vec![vec![Known::default(); KEYS]; WORKERS]));
@@ -179,19 +202,30 @@ async fn lives_of_a_store(shim: &'static Path, synchronous: &str, lives: usize) 
         let workers: Vec<_> = (0..WORKERS)
             .map(|worker| {
                 let random = seed() + life as u64;
-                tokio::spawn(write_state(url.clone(), worker, random, Arc::clone(&ledger), Arc::clone(&acknowledged)))
+                tokio::spawn(write_state(
+                    url.clone(),
+                    worker,
+                    random,
+                    Arc::clone(&ledger),
+                    Arc::clone(&acknowledged),
+                ))
             })
             .collect();
         eventually("enough is acknowledged", || async {
-            (acknowledged.load(Ordering::Relaxed) >= ENOUGH || workers.iter().any(tokio::task::JoinHandle::is_finished))
-                .then_some(())
+            (acknowledged.load(Ordering::Relaxed) >= ENOUGH
+                || workers.iter().any(tokio::task::JoinHandle::is_finished))
+            .then_some(())
         })
         .await;
         sidecar.kill().await;
         for worker in workers {
             worker.await.unwrap();
         }
-        assert!(acknowledged.load(Ordering::Relaxed) >= ENOUGH, "{}", sidecar.log());
+        assert!(
+            acknowledged.load(Ordering::Relaxed) >= ENOUGH,
+            "{}",
+            sidecar.log()
+        );
         disk.lose_power();
         let sidecar = launch().start().await;
         lost += read_back(&sidecar, &ledger).await;
@@ -217,7 +251,10 @@ async fn read_back(sidecar: &Sidecar, ledger: &Ledger) -> usize {
             };
             let known = std::mem::replace(
                 &mut ledger.lock().unwrap()[worker][at],
-                Known { acknowledged: found, sent: None },
+                Known {
+                    acknowledged: found,
+                    sent: None,
+                },
             );
             if found != known.acknowledged && Some(found) != known.sent {
                 eprintln!("{}: {found:?} where {known:?}", key(worker, at));
@@ -230,13 +267,17 @@ async fn read_back(sidecar: &Sidecar, ledger: &Ledger) -> usize {
 
 #[tokio::test]
 async fn acknowledged_state_survives_the_loss_of_power() {
-    let Some(shim) = shim("acknowledged_state_survives_the_loss_of_power") else { return };
+    let Some(shim) = shim("acknowledged_state_survives_the_loss_of_power") else {
+        return;
+    };
     assert_eq!(lives_of_a_store(shim, "FULL", 3).await, 0);
 }
 
 #[tokio::test]
 async fn state_that_is_not_synced_is_lost() {
-    let Some(shim) = shim("state_that_is_not_synced_is_lost") else { return };
+    let Some(shim) = shim("state_that_is_not_synced_is_lost") else {
+        return;
+    };
     // The control: were nothing lost here, the test above would prove nothing.
     assert!(lives_of_a_store(shim, "OFF", 1).await > WORKERS);
     assert!(lives_of_a_store(shim, "NORMAL", 1).await > 0);
@@ -276,7 +317,11 @@ impl Inbox {
             }
         })
         .await;
-        Self { app, accepted, choosy }
+        Self {
+            app,
+            accepted,
+            choosy,
+        }
     }
 
     fn has(&self, wanted: &BTreeSet<u64>) -> usize {
@@ -300,9 +345,19 @@ async fn publish(url: String, next: Arc<AtomicUsize>, acknowledged: Arc<Mutex<BT
                     json!({"entryId": number.to_string(), "event": {"number": number}, "contentType": "application/json"})
                 })
                 .collect();
-            request(Method::POST, &format!("{url}/v1.0/publish/bulk/pubsub/events"), &json, Value::from(entries).to_string())
+            request(
+                Method::POST,
+                &format!("{url}/v1.0/publish/bulk/pubsub/events"),
+                &json,
+                Value::from(entries).to_string(),
+            )
         } else {
-            request(Method::POST, &format!("{url}/v1.0/publish/pubsub/events"), &json, json!({"number": first}).to_string())
+            request(
+                Method::POST,
+                &format!("{url}/v1.0/publish/pubsub/events"),
+                &json,
+                json!({"number": first}).to_string(),
+            )
         };
         match pool.send(request).await {
             Ok(answer) if answer.status == 204 => acknowledged.lock().unwrap().extend(numbers),
@@ -334,7 +389,14 @@ async fn lost_events(shim: &'static Path, synchronous: &str) -> usize {
     let acknowledged = Arc::new(Mutex::new(BTreeSet::new()));
     let next = Arc::new(AtomicUsize::new(1));
     let publishers: Vec<_> = (0..4)
-        .map(|worker| tokio::spawn(publish(sidecar.url(""), Arc::clone(&next), Arc::clone(&acknowledged), worker == 0)))
+        .map(|worker| {
+            tokio::spawn(publish(
+                sidecar.url(""),
+                Arc::clone(&next),
+                Arc::clone(&acknowledged),
+                worker == 0,
+            ))
+        })
         .collect();
     eventually("enough is published and some is delivered", || async {
         (acknowledged.lock().unwrap().len() >= ENOUGH && inbox.accepted.lock().unwrap().len() >= ENOUGH / 8)
@@ -366,12 +428,16 @@ async fn lost_events(shim: &'static Path, synchronous: &str) -> usize {
 
 #[tokio::test]
 async fn acknowledged_events_survive_the_loss_of_power() {
-    let Some(shim) = shim("acknowledged_events_survive_the_loss_of_power") else { return };
+    let Some(shim) = shim("acknowledged_events_survive_the_loss_of_power") else {
+        return;
+    };
     assert_eq!(lost_events(shim, "FULL").await, 0);
 }
 
 #[tokio::test]
 async fn events_that_are_not_synced_are_lost() {
-    let Some(shim) = shim("events_that_are_not_synced_are_lost") else { return };
+    let Some(shim) = shim("events_that_are_not_synced_are_lost") else {
+        return;
+    };
     assert!(lost_events(shim, "OFF").await > 0);
 }

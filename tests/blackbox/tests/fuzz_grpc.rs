@@ -32,10 +32,47 @@ const STREAM_WITHIN: Duration = Duration::from_millis(300);
 const MEMORY: u64 = 400 << 10;
 
 const TEXTS: &[&str] = &[
-    "", "", "k", "memory", "sqlite", "events", "durable-events", "secrets", "configuration", "lock", "crypto", "files",
-    "conversation", "fuzzed", "nosuch", "a||b", "../..", "\u{0}", "\u{202e}x", "99999999999999999999", "-1", "application/json",
-    "upsert", "delete", "create", "get", "@every 1s", "@every -1s", "R/PT0S", "* * * * * *", "2999-01-01T00:00:00Z", "key",
-    "A256KW", "RSA-OAEP-256", "aes-gcm", "strong", "traceparent", "ttlInSeconds", "rawPayload", "true", "fileName",
+    "",
+    "",
+    "k",
+    "memory",
+    "sqlite",
+    "events",
+    "durable-events",
+    "secrets",
+    "configuration",
+    "lock",
+    "crypto",
+    "files",
+    "conversation",
+    "fuzzed",
+    "nosuch",
+    "a||b",
+    "../..",
+    "\u{0}",
+    "\u{202e}x",
+    "99999999999999999999",
+    "-1",
+    "application/json",
+    "upsert",
+    "delete",
+    "create",
+    "get",
+    "@every 1s",
+    "@every -1s",
+    "R/PT0S",
+    "* * * * * *",
+    "2999-01-01T00:00:00Z",
+    "key",
+    "A256KW",
+    "RSA-OAEP-256",
+    "aes-gcm",
+    "strong",
+    "traceparent",
+    "ttlInSeconds",
+    "rawPayload",
+    "true",
+    "fileName",
 ];
 
 fn text(random: &mut Random) -> String {
@@ -54,8 +91,13 @@ fn message(random: &mut Random, descriptor: &MessageDescriptor, depth: usize) ->
             continue;
         }
         let value = if field.is_map() {
-            let Kind::Message(entry) = field.kind() else { continue };
-            let (key, value) = (entry.map_entry_key_field().kind(), entry.map_entry_value_field().kind());
+            let Kind::Message(entry) = field.kind() else {
+                continue;
+            };
+            let (key, value) = (
+                entry.map_entry_key_field().kind(),
+                entry.map_entry_value_field().kind(),
+            );
             let entries = (0..random.below(4)).filter_map(|_| {
                 let key = match one(random, &key, depth) {
                     Value::String(text) => MapKey::String(text),
@@ -81,8 +123,22 @@ fn message(random: &mut Random, descriptor: &MessageDescriptor, depth: usize) ->
 }
 
 fn one(random: &mut Random, kind: &Kind, depth: usize) -> Value {
-    let number = *random.pick(&[&0, &1, &-1, &7, &60, &i64::MAX, &i64::MIN, &i64::from(i32::MAX), &1_000_000]);
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "any number will do")]
+    let number = *random.pick(&[
+        &0,
+        &1,
+        &-1,
+        &7,
+        &60,
+        &i64::MAX,
+        &i64::MIN,
+        &i64::from(i32::MAX),
+        &1_000_000,
+    ]);
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "any number will do"
+    )]
     match kind {
         Kind::Double => Value::F64(*random.pick(&[&0.0, &1.5, &-1.0, &f64::NAN, &f64::INFINITY, &1e300])),
         Kind::Float => Value::F32(*random.pick(&[&0.0, &f32::NAN, &f32::MIN])),
@@ -96,7 +152,14 @@ fn one(random: &mut Random, kind: &Kind, depth: usize) -> Value {
             let most = if random.once_in(10) { 200_000 } else { 40 };
             let length = random.below(most);
             let json = random.pick(&["{\"a\":1}", "[", "null", "\"x\"", "1e999"]);
-            Value::Bytes(if random.once_in(2) { json.as_bytes().to_vec() } else { random.bytes(length) }.into())
+            Value::Bytes(
+                if random.once_in(2) {
+                    json.as_bytes().to_vec()
+                } else {
+                    random.bytes(length)
+                }
+                .into(),
+            )
         }
         Kind::Message(descriptor) => Value::Message(message(random, descriptor, depth + 1)),
         Kind::Enum(_) => Value::EnumNumber(*random.pick(&[&0, &1, &2, &99, &-1])),
@@ -146,7 +209,9 @@ fn body(random: &mut Random, method: &MethodDescriptor) -> Vec<u8> {
 async fn connect(port: u16) -> SendRequest<Full<Bytes>> {
     let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let (sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
     tokio::spawn(connection);
     sender
 }
@@ -181,8 +246,14 @@ async fn end(response: Result<Response<hyper::body::Incoming>, hyper::Error>) ->
 }
 
 fn call(random: &mut Random, path: &str, body: Vec<u8>) -> Request<Full<Bytes>> {
-    let kind = if random.once_in(20) { random.pick(&["application/grpc+json", "application/json", "", "text/plain"]) } else { "application/grpc" };
-    let mut request = Request::post(format!("http://localhost{path}")).header("content-type", kind).header("te", "trailers");
+    let kind = if random.once_in(20) {
+        random.pick(&["application/grpc+json", "application/json", "", "text/plain"])
+    } else {
+        "application/grpc"
+    };
+    let mut request = Request::post(format!("http://localhost{path}"))
+        .header("content-type", kind)
+        .header("te", "trailers");
     let (name, value) = *random.pick(&[
         &("x-any", "thing"),
         &("x-any", "thing"),
@@ -211,7 +282,8 @@ fn call(random: &mut Random, path: &str, body: Vec<u8>) -> Request<Full<Bytes>> 
 #[tokio::test]
 async fn every_method_ends_bad_calls_with_a_status() {
     let app = App::echo().await;
-    let mut sidecar = sidecar_with_everything(app.port).await;
+    let files = tempfile::tempdir().unwrap();
+    let mut sidecar = sidecar_with_everything(files.path(), app.port).await;
     let mut ends: BTreeMap<End, usize> = BTreeMap::new();
     let mut wrong = Vec::new();
     let services = ["dapr.proto.runtime.v1.Dapr", "TaskHubSidecarService"];
@@ -261,7 +333,13 @@ async fn every_method_ends_bad_calls_with_a_status() {
     }
     let (now, most) = sidecar.memory();
     eprintln!("seed {}: {ends:?}; memory {now} KiB, at most {most} KiB", seed());
-    assert!(wrong.is_empty(), "seed {}: {} wrong\n{}", seed(), wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "seed {}: {} wrong\n{}",
+        seed(),
+        wrong.len(),
+        wrong.join("\n")
+    );
     assert!(most < MEMORY, "{most} KiB");
     assert!(ends.len() >= 8, "the calls do not reach far: {ends:?}");
 }
@@ -273,16 +351,31 @@ async fn unknown_methods_end_with_a_status() {
     for port in [sidecar.grpc, sidecar.internal] {
         let sender = connect(port).await;
         for path in [
-            "/", "/a", "/a/b", "/a/b/c", "//", "/dapr.proto.runtime.v1.Dapr/", "/dapr.proto.runtime.v1.Dapr/NoSuch",
-            "/dapr.proto.runtime.v1.Dapr/GetState/", "/DAPR.proto.runtime.v1.Dapr/GetState", "/%2F/%2F", "/a%00/b",
-            "/grpc.reflection.v1.ServerReflection/NoSuch", "/TaskHubSidecarService/NoSuch",
-            "/dapr.proto.internals.v1.ServiceInvocation/CallLocal", "/dapr.proto.internals.v1.ServiceInvocation/CallLocalStream",
+            "/",
+            "/a",
+            "/a/b",
+            "/a/b/c",
+            "//",
+            "/dapr.proto.runtime.v1.Dapr/",
+            "/dapr.proto.runtime.v1.Dapr/NoSuch",
+            "/dapr.proto.runtime.v1.Dapr/GetState/",
+            "/DAPR.proto.runtime.v1.Dapr/GetState",
+            "/%2F/%2F",
+            "/a%00/b",
+            "/grpc.reflection.v1.ServerReflection/NoSuch",
+            "/TaskHubSidecarService/NoSuch",
+            "/dapr.proto.internals.v1.ServiceInvocation/CallLocal",
+            "/dapr.proto.internals.v1.ServiceInvocation/CallLocalStream",
             "/dapr.proto.internals.v1.ServiceInvocation/CallActor",
         ] {
             for _ in 0..8 {
                 let length = random.below(200);
                 let bytes = random.bytes(length);
-                let body = if random.once_in(2) { framed(&bytes).to_vec() } else { bytes };
+                let body = if random.once_in(2) {
+                    framed(&bytes).to_vec()
+                } else {
+                    bytes
+                };
                 let request = call(&mut random, path, body);
                 let mut sender = sender.clone();
                 let ended = async {

@@ -32,7 +32,10 @@ fn launch(app_id: &str, reference: Option<&Path>) -> Launch {
 }
 
 async fn invoke_through(caller: &Sidecar, target: &Sidecar) {
-    let url = caller.url(&format!("/v1.0/invoke/{}/method/some/path%20x?q=%C3%A4&b=2", target.app_id));
+    let url = caller.url(&format!(
+        "/v1.0/invoke/{}/method/some/path%20x?q=%C3%A4&b=2",
+        target.app_id
+    ));
     let body = "a body ".repeat(20_000);
     let answer = eventually("the callee is found", || async {
         let request = request(Method::PUT, &url, &[("content-type", "text/x-own")], body.clone());
@@ -42,32 +45,53 @@ async fn invoke_through(caller: &Sidecar, target: &Sidecar) {
     assert_eq!(answer.header("content-type"), "text/x-own");
     assert_eq!(answer.text(), format!("PUT /some/path%20x?q=%C3%A4&b=2 {body}"));
     let url = caller.url("/echo");
-    let answer = send(request(Method::DELETE, &url, &[("dapr-app-id", target.app_id.as_str())], "")).await.unwrap();
+    let answer = send(request(
+        Method::DELETE,
+        &url,
+        &[("dapr-app-id", target.app_id.as_str())],
+        "",
+    ))
+    .await
+    .unwrap();
     assert_eq!((answer.status, answer.text().as_str()), (200, "DELETE /echo "));
 }
 
 #[tokio::test]
 async fn http_calls_pass_between_the_makes() {
-    let Some(reference) = program::reference("http_calls_pass_between_the_makes") else { return };
+    let Some(reference) = program::reference("http_calls_pass_between_the_makes") else {
+        return;
+    };
     let app = App::echo().await;
     let ours = launch("http-ours", None).start_with_app(app.port).await;
-    let theirs = launch("http-theirs", Some(&reference)).start_with_app(app.port).await;
+    let theirs = launch("http-theirs", Some(&reference))
+        .start_with_app(app.port)
+        .await;
     invoke_through(&ours, &theirs).await;
     invoke_through(&theirs, &ours).await;
     // Nobody of that name: both makes say the same.
     let missing = |sidecar: &Sidecar| sidecar.url("/v1.0/invoke/nobody/method/x");
-    let (from_ours, from_theirs) = (get(&missing(&ours)).await.unwrap(), get(&missing(&theirs)).await.unwrap());
+    let (from_ours, from_theirs) = (
+        get(&missing(&ours)).await.unwrap(),
+        get(&missing(&theirs)).await.unwrap(),
+    );
     assert_eq!(from_ours.status, from_theirs.status);
     assert_eq!(from_ours.json()["errorCode"], from_theirs.json()["errorCode"]);
 }
 
 #[tokio::test]
 async fn grpc_streams_pass_between_the_makes() {
-    let Some(reference) = program::reference("grpc_streams_pass_between_the_makes") else { return };
-    let (near, far) = (EchoApp::start("behind ours").await, EchoApp::start("behind theirs").await);
+    let Some(reference) = program::reference("grpc_streams_pass_between_the_makes") else {
+        return;
+    };
+    let (near, far) = (
+        EchoApp::start("behind ours").await,
+        EchoApp::start("behind theirs").await,
+    );
     let grpc = |launch: Launch| launch.args(["--app-protocol", "grpc"]);
     let ours = grpc(launch("grpc-ours", None)).start_with_app(near.port).await;
-    let theirs = grpc(launch("grpc-theirs", Some(&reference))).start_with_app(far.port).await;
+    let theirs = grpc(launch("grpc-theirs", Some(&reference)))
+        .start_with_app(far.port)
+        .await;
     speak_all_kinds(&ours, &theirs.app_id, "behind theirs").await;
     speak_all_kinds(&theirs, &ours.app_id, "behind ours").await;
     speak_all_kinds(&ours, &ours.app_id, "behind ours").await;
@@ -75,7 +99,14 @@ async fn grpc_streams_pass_between_the_makes() {
 }
 
 fn store(launch: Launch, file: &Path) -> Launch {
-    launch.component("statestore", "state.sqlite", &[("connectionString", file.to_str().unwrap()), ("keyPrefix", "none")])
+    launch.component(
+        "statestore",
+        "state.sqlite",
+        &[
+            ("connectionString", file.to_str().unwrap()),
+            ("keyPrefix", "none"),
+        ],
+    )
 }
 
 const BINARY: &[u8] = b"\x00\xff\xfe not text \x80";
@@ -94,10 +125,16 @@ async fn write(sidecar: &Sidecar) {
     ]);
     let answer = post(&url, &rows).await.unwrap();
     assert_eq!(answer.status, 204, "{}", answer.text());
-    let answer = send(request(Method::DELETE, &format!("{url}/deleted"), &[], "")).await.unwrap();
+    let answer = send(request(Method::DELETE, &format!("{url}/deleted"), &[], ""))
+        .await
+        .unwrap();
     assert_eq!(answer.status, 204, "{}", answer.text());
     let states = vec![
-        StateItem { key: "binary".to_owned(), value: Bytes::from_static(BINARY), ..StateItem::default() },
+        StateItem {
+            key: "binary".to_owned(),
+            value: Bytes::from_static(BINARY),
+            ..StateItem::default()
+        },
         StateItem {
             key: "grpc-json".to_owned(),
             value: Bytes::from_static(br#"{"from":"grpc"}"#),
@@ -105,12 +142,17 @@ async fn write(sidecar: &Sidecar) {
             ..StateItem::default()
         },
     ];
-    let request = SaveStateRequest { store_name: "statestore".to_owned(), states };
+    let request = SaveStateRequest {
+        store_name: "statestore".to_owned(),
+        states,
+    };
     sidecar.dapr().await.save_state(request).await.unwrap();
 }
 
 async fn read(sidecar: &Sidecar, key: &str) -> Answer {
-    get(&sidecar.url(&format!("/v1.0/state/statestore/{key}"))).await.unwrap()
+    get(&sidecar.url(&format!("/v1.0/state/statestore/{key}")))
+        .await
+        .unwrap()
 }
 
 /// Reads what [`write`] has stored, through both APIs, and changes rows by their etags.
@@ -127,7 +169,10 @@ async fn read_all(reader: &Sidecar, writer: &Sidecar) {
     assert!(expiry(&here).starts_with("20"), "{here:?}");
     assert_eq!(read(reader, "deleted").await.status, 204);
     // An expired row is nobody's.
-    eventually("the row expires", || async { (read(reader, "short").await.status == 204).then_some(()) }).await;
+    eventually("the row expires", || async {
+        (read(reader, "short").await.status == 204).then_some(())
+    })
+    .await;
 
     let (mut dapr, mut writers) = (reader.dapr().await, writer.dapr().await);
     let wanted = |key: &str| GetStateRequest {
@@ -140,7 +185,10 @@ async fn read_all(reader: &Sidecar, writer: &Sidecar) {
         let there = writers.get_state(wanted(key)).await.unwrap().into_inner();
         assert_eq!((here.data, here.etag), (there.data, there.etag), "{key}");
     }
-    assert_eq!(dapr.get_state(wanted("binary")).await.unwrap().get_ref().data, BINARY);
+    assert_eq!(
+        dapr.get_state(wanted("binary")).await.unwrap().get_ref().data,
+        BINARY
+    );
 
     // An etag of one make is good with the other, once.
     let etag = read(writer, "changed").await.header("etag").to_owned();
@@ -151,12 +199,18 @@ async fn read_all(reader: &Sidecar, writer: &Sidecar) {
             etag: Some(Etag { value: etag.clone() }),
             ..StateItem::default()
         };
-        SaveStateRequest { store_name: "statestore".to_owned(), states: vec![item] }
+        SaveStateRequest {
+            store_name: "statestore".to_owned(),
+            states: vec![item],
+        }
     };
     dapr.save_state(change("second")).await.unwrap();
     let refusal = writers.save_state(change("third")).await.unwrap_err();
     assert_eq!(refusal.code(), Code::Aborted);
-    assert_eq!(writers.get_state(wanted("changed")).await.unwrap().get_ref().data, &b"\"second\""[..]);
+    assert_eq!(
+        writers.get_state(wanted("changed")).await.unwrap().get_ref().data,
+        &b"\"second\""[..]
+    );
     let delete = DeleteStateRequest {
         store_name: "statestore".to_owned(),
         key: "changed".to_owned(),
@@ -168,12 +222,18 @@ async fn read_all(reader: &Sidecar, writer: &Sidecar) {
 
 #[tokio::test]
 async fn rows_of_one_make_are_read_by_the_other() {
-    let Some(reference) = program::reference("rows_of_one_make_are_read_by_the_other") else { return };
+    let Some(reference) = program::reference("rows_of_one_make_are_read_by_the_other") else {
+        return;
+    };
     for ours_writes in [true, false] {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("state.db");
         // Whoever writes makes the tables as well; the other comes to them.
-        let (first, second) = if ours_writes { (None, Some(&*reference)) } else { (Some(&*reference), None) };
+        let (first, second) = if ours_writes {
+            (None, Some(&*reference))
+        } else {
+            (Some(&*reference), None)
+        };
         let writer = store(launch("rows-writer", first), &file).start().await;
         write(&writer).await;
         let reader = store(launch("rows-reader", second), &file).start().await;

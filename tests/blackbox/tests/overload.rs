@@ -29,7 +29,9 @@ type Endless = StreamBody<futures::stream::Pending<Result<Frame<Bytes>, Infallib
 async fn connect(port: u16) -> SendRequest<Endless> {
     let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let (sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
     tokio::spawn(connection);
     sender
 }
@@ -57,10 +59,17 @@ async fn refusals(open: &mut JoinSet<Response<Incoming>>) -> Vec<Response<Incomi
     let mut refused = Vec::new();
     while refused.len() < BEYOND {
         let next = tokio::time::timeout(PATIENCE, open.join_next()).await;
-        refused.push(next.unwrap_or_else(|_| panic!("only {} are refused", refused.len())).unwrap().unwrap());
+        refused.push(
+            next.unwrap_or_else(|_| panic!("only {} are refused", refused.len()))
+                .unwrap()
+                .unwrap(),
+        );
     }
     let more = tokio::time::timeout(Duration::from_millis(500), open.join_next()).await;
-    assert!(more.is_err(), "more are refused than are beyond the limit: {more:?}");
+    assert!(
+        more.is_err(),
+        "more are refused than are beyond the limit: {more:?}"
+    );
     refused
 }
 
@@ -70,9 +79,14 @@ fn endless() -> Endless {
 
 #[tokio::test]
 async fn the_http_server_answers_503_beyond_its_limit() {
-    let mut sidecar = Launch::new("flooded").component("store", "state.in-memory", &[]).start().await;
+    let mut sidecar = Launch::new("flooded")
+        .component("store", "state.in-memory", &[])
+        .start()
+        .await;
     let (mut open, _) = fill(sidecar.http, |port| {
-        Request::post(format!("http://127.0.0.1:{port}/v1.0/state/store")).body(endless()).unwrap()
+        Request::post(format!("http://127.0.0.1:{port}/v1.0/state/store"))
+            .body(endless())
+            .unwrap()
     })
     .await;
     for refusal in refusals(&mut open).await {
@@ -83,10 +97,16 @@ async fn the_http_server_answers_503_beyond_its_limit() {
     eprintln!("{LIMIT} requests are under way: {now} KiB");
     assert!(now < MEMORY, "{now} KiB");
     let refused = get(&sidecar.url("/v1.0/state/store/key")).await.unwrap();
-    assert_eq!((refused.status, refused.text().trim()), (503, "too many requests are under way"));
+    assert_eq!(
+        (refused.status, refused.text().trim()),
+        (503, "too many requests are under way")
+    );
     open.shutdown().await;
     eventually("it serves again", || async {
-        get(&sidecar.url("/v1.0/state/store/key")).await.ok().filter(|answer| answer.status == 204)
+        get(&sidecar.url("/v1.0/state/store/key"))
+            .await
+            .ok()
+            .filter(|answer| answer.status == 204)
     })
     .await;
     sidecar.assert_alive().await;
@@ -96,11 +116,13 @@ async fn the_http_server_answers_503_beyond_its_limit() {
 async fn the_grpc_server_answers_resource_exhausted_beyond_its_limit() {
     let mut sidecar = Launch::new("flooded").start().await;
     let (mut open, _) = fill(sidecar.grpc, |port| {
-        Request::post(format!("http://127.0.0.1:{port}/dapr.proto.runtime.v1.Dapr/EncryptAlpha1"))
-            .header("content-type", "application/grpc")
-            .header("te", "trailers")
-            .body(endless())
-            .unwrap()
+        Request::post(format!(
+            "http://127.0.0.1:{port}/dapr.proto.runtime.v1.Dapr/EncryptAlpha1"
+        ))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(endless())
+        .unwrap()
     })
     .await;
     for refusal in refusals(&mut open).await {
@@ -119,10 +141,16 @@ async fn the_grpc_server_answers_resource_exhausted_beyond_its_limit() {
     let mut dapr = sidecar.dapr().await;
     eventually("it serves again", || {
         let mut dapr = dapr.clone();
-        async move { dapr.get_metadata(outrigger_wire::dapr::proto::runtime::v1::GetMetadataRequest {}).await.ok() }
+        async move {
+            dapr.get_metadata(outrigger_wire::dapr::proto::runtime::v1::GetMetadataRequest {})
+                .await
+                .ok()
+        }
     })
     .await;
-    dapr.get_metadata(outrigger_wire::dapr::proto::runtime::v1::GetMetadataRequest {}).await.unwrap();
+    dapr.get_metadata(outrigger_wire::dapr::proto::runtime::v1::GetMetadataRequest {})
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -145,7 +173,10 @@ async fn an_app_is_given_no_more_than_it_asked_for() {
         }
     })
     .await;
-    let sidecar = Launch::new("slow").args(["--app-max-concurrency", "3"]).start_with_app(app.port).await;
+    let sidecar = Launch::new("slow")
+        .args(["--app-max-concurrency", "3"])
+        .start_with_app(app.port)
+        .await;
     let mut calls = JoinSet::new();
     for _ in 0..100 {
         let url = sidecar.url("/v1.0/invoke/slow/method/work");

@@ -13,18 +13,33 @@ async fn an_unknown_flag_ends_with_2() {
 
 #[tokio::test]
 async fn a_fatal_error_ends_with_1() {
-    for arguments in [["--app-protocol", "carrier-pigeon"], ["--mode", "nowhere"], ["--log-level", "loud"]] {
+    for arguments in [
+        ["--app-protocol", "carrier-pigeon"],
+        ["--mode", "nowhere"],
+        ["--log-level", "loud"],
+    ] {
         let mut sidecar = Launch::new("app").args(arguments).spawn();
-        assert_eq!(sidecar.ended().await.code(), Some(1), "{arguments:?}: {}", sidecar.log());
+        assert_eq!(
+            sidecar.ended().await.code(),
+            Some(1),
+            "{arguments:?}: {}",
+            sidecar.log()
+        );
     }
     let mut sidecar = Launch::new("").spawn();
     assert_eq!(sidecar.ended().await.code(), Some(1), "{}", sidecar.log());
-    assert!(sidecar.log().contains("app-id parameter cannot be empty"), "{}", sidecar.log());
+    assert!(
+        sidecar.log().contains("app-id parameter cannot be empty"),
+        "{}",
+        sidecar.log()
+    );
 }
 
 #[tokio::test]
 async fn a_component_that_cannot_start_ends_with_1_unless_errors_are_ignored() {
-    let mut sidecar = Launch::new("app").component("store", "state.no-such", &[]).spawn();
+    let mut sidecar = Launch::new("app")
+        .component("store", "state.no-such", &[])
+        .spawn();
     assert_eq!(sidecar.ended().await.code(), Some(1), "{}", sidecar.log());
     let ignored = "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata:\n  name: store\nspec:\n  ignoreErrors: true\n  type: state.no-such\n  version: v1\n  metadata: []\n";
     let mut sidecar = Launch::new("app").resource("store.yaml", ignored).start().await;
@@ -34,7 +49,9 @@ async fn a_component_that_cannot_start_ends_with_1_unless_errors_are_ignored() {
 #[tokio::test]
 async fn a_taken_port_ends_with_1() {
     let first = Launch::new("first").start().await;
-    let mut second = Launch::new("second").args(["--dapr-grpc-port", &first.grpc.to_string()]).spawn();
+    let mut second = Launch::new("second")
+        .args(["--dapr-grpc-port", &first.grpc.to_string()])
+        .spawn();
     assert_eq!(second.ended().await.code(), Some(1), "{}", second.log());
 }
 
@@ -51,7 +68,9 @@ async fn a_signal_to_end_ends_with_0() {
 async fn the_shutdown_call_ends_with_0() {
     use crate::support::client::post;
     let mut sidecar = Launch::new("app").start().await;
-    let answer = post(&sidecar.url("/v1.0/shutdown"), &serde_json::Value::Null).await.unwrap();
+    let answer = post(&sidecar.url("/v1.0/shutdown"), &serde_json::Value::Null)
+        .await
+        .unwrap();
     assert_eq!(answer.status, 204);
     assert_eq!(sidecar.ended().await.code(), Some(0), "{}", sidecar.log());
 }

@@ -35,7 +35,11 @@ impl App {
                     let handler = Arc::clone(&handler);
                     async move {
                         let (head, body) = request.into_parts();
-                        let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+                        let body = body
+                            .collect()
+                            .await
+                            .map(|body| body.to_bytes())
+                            .unwrap_or_default();
                         let response = handler(Request::from_parts(head, body)).await;
                         Ok::<_, Infallible>(response.map(Full::new))
                     }
@@ -47,7 +51,10 @@ impl App {
                 });
             }
         });
-        Self { port, _accepting: accepting }
+        Self {
+            port,
+            _accepting: accepting,
+        }
     }
 
     /// Answers every request with its method, path, query and body.
@@ -56,7 +63,10 @@ impl App {
             if request.uri().path().starts_with("/dapr/") {
                 return status(404);
             }
-            let target = request.uri().path_and_query().map_or("", |target| target.as_str());
+            let target = request
+                .uri()
+                .path_and_query()
+                .map_or("", |target| target.as_str());
             let mut body = format!("{} {target} ", request.method()).into_bytes();
             body.extend_from_slice(request.body());
             let mut response = Response::new(Bytes::from(body));

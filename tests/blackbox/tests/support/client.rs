@@ -26,8 +26,16 @@ pub(crate) struct Answer {
 impl Answer {
     async fn of(response: Response<Incoming>) -> Result<Self, String> {
         let (head, body) = response.into_parts();
-        let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
-        Ok(Self { status: head.status.as_u16(), headers: head.headers, body })
+        let body = body
+            .collect()
+            .await
+            .map_err(|error| error.to_string())?
+            .to_bytes();
+        Ok(Self {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body,
+        })
     }
 
     pub(crate) fn text(&self) -> String {
@@ -39,14 +47,23 @@ impl Answer {
     }
 
     pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap_or_default())
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap_or_default())
     }
 }
 
 /// Sends one request over a connection of its own.
 pub(crate) async fn send(request: Request<Full<Bytes>>) -> Result<Answer, String> {
-    let authority = request.uri().authority().expect("an absolute URL").as_str().to_owned();
-    let stream = TcpStream::connect(&authority).await.map_err(|error| error.to_string())?;
+    let authority = request
+        .uri()
+        .authority()
+        .expect("an absolute URL")
+        .as_str()
+        .to_owned();
+    let stream = TcpStream::connect(&authority)
+        .await
+        .map_err(|error| error.to_string())?;
     over(stream, request).await
 }
 
@@ -54,26 +71,43 @@ async fn over<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Answer, Str
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| error.to_string())?;
     tokio::spawn(connection);
     let (mut head, body) = request.into_parts();
     if !head.headers.contains_key(http::header::HOST) {
-        let host = head.uri.authority().map_or("localhost", |authority| authority.as_str());
+        let host = head
+            .uri
+            .authority()
+            .map_or("localhost", |authority| authority.as_str());
         head.headers.insert(http::header::HOST, host.parse().unwrap());
     }
-    head.uri = head.uri.path_and_query().expect("a path").as_str().parse().unwrap();
+    head.uri = head
+        .uri
+        .path_and_query()
+        .expect("a path")
+        .as_str()
+        .parse()
+        .unwrap();
     let sending = sender.send_request(Request::from_parts(head, body));
     Answer::of(sending.await.map_err(|error| error.to_string())?).await
 }
 
 /// Sends one request over a Unix socket.
 pub(crate) async fn send_unix(socket: &Path, request: Request<Full<Bytes>>) -> Result<Answer, String> {
-    let stream = UnixStream::connect(socket).await.map_err(|error| error.to_string())?;
+    let stream = UnixStream::connect(socket)
+        .await
+        .map_err(|error| error.to_string())?;
     over(stream, request).await
 }
 
-pub(crate) fn request(method: Method, url: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+pub(crate) fn request(
+    method: Method,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Bytes>,
+) -> Request<Full<Bytes>> {
     let mut request = Request::builder().method(method).uri(url);
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -86,7 +120,13 @@ pub(crate) async fn get(url: &str) -> Result<Answer, String> {
 }
 
 pub(crate) async fn post(url: &str, body: &serde_json::Value) -> Result<Answer, String> {
-    send(request(Method::POST, url, &[("content-type", "application/json")], body.to_string())).await
+    send(request(
+        Method::POST,
+        url,
+        &[("content-type", "application/json")],
+        body.to_string(),
+    ))
+    .await
 }
 
 /// Sends requests over connections that stay open, for tests that send many.
@@ -99,7 +139,13 @@ impl Pool {
     }
 
     pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, String> {
-        Answer::of(self.0.request(request).await.map_err(|error| format!("{error:?}"))?).await
+        Answer::of(
+            self.0
+                .request(request)
+                .await
+                .map_err(|error| format!("{error:?}"))?,
+        )
+        .await
     }
 }
 
@@ -151,10 +197,15 @@ fn parse(bytes: &[u8]) -> Answer {
     let end = end.unwrap_or_else(|| panic!("no end of the head: {}", shown()));
     let head = std::str::from_utf8(&bytes[..end]).unwrap_or_else(|_| panic!("not text: {}", shown()));
     let mut lines = head.split("\r\n");
-    let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|status| status.parse().ok());
+    let status = lines
+        .next()
+        .and_then(|line| line.split(' ').nth(1))
+        .and_then(|status| status.parse().ok());
     let mut headers = HeaderMap::new();
     for line in lines {
-        let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("not a header: {line:?}"));
+        let (name, value) = line
+            .split_once(':')
+            .unwrap_or_else(|| panic!("not a header: {line:?}"));
         headers.append(
             http::HeaderName::from_bytes(name.as_bytes()).unwrap(),
             http::HeaderValue::from_str(value.trim()).unwrap(),
@@ -165,16 +216,26 @@ fn parse(bytes: &[u8]) -> Answer {
     if status == 100 {
         return parse(rest);
     }
-    let chunked = headers.get("transfer-encoding").is_some_and(|value| value == "chunked");
+    let chunked = headers
+        .get("transfer-encoding")
+        .is_some_and(|value| value == "chunked");
     let body = if chunked { unchunk(rest) } else { rest.to_vec() };
-    Answer { status, headers, body: body.into() }
+    Answer {
+        status,
+        headers,
+        body: body.into(),
+    }
 }
 
 fn unchunk(mut bytes: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     while let Some(end) = bytes.windows(2).position(|window| window == b"\r\n") {
-        let size = std::str::from_utf8(&bytes[..end]).ok().and_then(|text| usize::from_str_radix(text, 16).ok());
-        let Some(size) = size.filter(|size| *size > 0 && bytes.len() >= end + 4 + size) else { break };
+        let size = std::str::from_utf8(&bytes[..end])
+            .ok()
+            .and_then(|text| usize::from_str_radix(text, 16).ok());
+        let Some(size) = size.filter(|size| *size > 0 && bytes.len() >= end + 4 + size) else {
+            break;
+        };
         body.extend_from_slice(&bytes[end + 2..end + 2 + size]);
         bytes = &bytes[end + 4 + size..];
     }

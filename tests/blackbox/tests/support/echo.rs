@@ -53,7 +53,10 @@ impl EchoApp {
                 });
             }
         });
-        Self { port, _accepting: accepting }
+        Self {
+            port,
+            _accepting: accepting,
+        }
     }
 }
 
@@ -83,8 +86,15 @@ impl UnaryService<String> for Methods {
             if request.get_ref() == "fail" {
                 return Err(Status::failed_precondition("as asked"));
             }
-            let token = request.metadata().get("x-kept").map_or("", |value| value.to_str().unwrap()).to_owned();
-            Ok(tonic::Response::new(format!("{name}: {}{token}", request.into_inner())))
+            let token = request
+                .metadata()
+                .get("x-kept")
+                .map_or("", |value| value.to_str().unwrap())
+                .to_owned();
+            Ok(tonic::Response::new(format!(
+                "{name}: {}{token}",
+                request.into_inner()
+            )))
         })
     }
 }
@@ -114,8 +124,14 @@ impl ServerStreamingService<String> for Methods {
     fn call(&mut self, request: tonic::Request<String>) -> Self::Future {
         let name = Arc::clone(&self.0);
         Box::pin(async move {
-            let letters: Vec<String> = request.into_inner().chars().map(|letter| format!("{name}: {letter}")).collect();
-            Ok(tonic::Response::new(Box::pin(futures::stream::iter(letters).map(Ok)) as Messages))
+            let letters: Vec<String> = request
+                .into_inner()
+                .chars()
+                .map(|letter| format!("{name}: {letter}"))
+                .collect();
+            Ok(tonic::Response::new(
+                Box::pin(futures::stream::iter(letters).map(Ok)) as Messages,
+            ))
         })
     }
 }
@@ -128,7 +144,9 @@ impl StreamingService<String> for Methods {
     fn call(&mut self, request: tonic::Request<Streaming<String>>) -> Self::Future {
         let name = Arc::clone(&self.0);
         Box::pin(async move {
-            let answers = request.into_inner().map(move |message| Ok(format!("{name}: {}", message?)));
+            let answers = request
+                .into_inner()
+                .map(move |message| Ok(format!("{name}: {}", message?)));
             Ok(tonic::Response::new(Box::pin(answers) as Messages))
         })
     }
@@ -143,7 +161,10 @@ pub(crate) struct EchoClient {
 
 impl EchoClient {
     pub(crate) fn new(channel: Channel, target: &str) -> Self {
-        Self { grpc: tonic::client::Grpc::new(channel), target: target.parse().unwrap() }
+        Self {
+            grpc: tonic::client::Grpc::new(channel),
+            target: target.parse().unwrap(),
+        }
     }
 
     fn request<T>(&self, message: T) -> tonic::Request<T> {
@@ -153,7 +174,10 @@ impl EchoClient {
     }
 
     async fn ready(&mut self) -> Result<(), Status> {
-        self.grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))
+        self.grpc
+            .ready()
+            .await
+            .map_err(|error| Status::unavailable(error.to_string()))
     }
 
     pub(crate) async fn unary(&mut self, message: &str) -> Result<String, Status> {
@@ -169,13 +193,20 @@ impl EchoClient {
         let messages: Vec<String> = messages.iter().copied().map(str::to_owned).collect();
         let request = self.request(futures::stream::iter(messages));
         let path = PathAndQuery::from_static("/test.Echo/Collect");
-        Ok(self.grpc.client_streaming(request, path, codec()).await?.into_inner())
+        Ok(self
+            .grpc
+            .client_streaming(request, path, codec())
+            .await?
+            .into_inner())
     }
 
     pub(crate) async fn spell(&mut self, word: &str) -> Result<Vec<String>, Status> {
         self.ready().await?;
         let path = PathAndQuery::from_static("/test.Echo/Spell");
-        let answers = self.grpc.server_streaming(self.request(word.to_owned()), path, codec()).await?;
+        let answers = self
+            .grpc
+            .server_streaming(self.request(word.to_owned()), path, codec())
+            .await?;
         let answers = answers.into_inner().collect::<Vec<_>>().await;
         answers.into_iter().collect()
     }

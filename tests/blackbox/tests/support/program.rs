@@ -14,7 +14,14 @@ pub(crate) fn ours() -> (PathBuf, Vec<String>) {
         None => build(),
     });
     let is_daprd = program.file_stem().is_some_and(|stem| stem == "daprd");
-    (program.clone(), if is_daprd { Vec::new() } else { vec!["daprd".to_owned()] })
+    (
+        program.clone(),
+        if is_daprd {
+            Vec::new()
+        } else {
+            vec!["daprd".to_owned()]
+        },
+    )
 }
 
 /// The workspace's program of the profile this test was built in. Built anew, because cargo does not know that this
@@ -28,14 +35,26 @@ fn build() -> PathBuf {
     };
     if let Some(cargo) = std::env::var_os("CARGO") {
         let built = Command::new(cargo)
-            .args(["build", "--package", "outrigger", "--bin", "outrigger", "--profile", profile])
+            .args([
+                "build",
+                "--package",
+                "outrigger",
+                "--bin",
+                "outrigger",
+                "--profile",
+                profile,
+            ])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .status()
             .unwrap();
         assert!(built.success(), "cannot build the program under test");
     }
     let program = folder.join("outrigger");
-    assert!(program.exists(), "{} is missing: cargo build -p outrigger", program.display());
+    assert!(
+        program.exists(),
+        "{} is missing: cargo build -p outrigger",
+        program.display()
+    );
     program
 }
 
@@ -46,6 +65,10 @@ pub(crate) fn reference(test: &str) -> Option<PathBuf> {
         return None;
     };
     let program = PathBuf::from(folder).join("daprd");
-    assert!(program.exists(), "REFERENCE_DAPRD_DIR: {} is missing", program.display());
+    assert!(
+        program.exists(),
+        "REFERENCE_DAPRD_DIR: {} is missing",
+        program.display()
+    );
     Some(program)
 }

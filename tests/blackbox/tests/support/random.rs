@@ -2,7 +2,9 @@
 
 /// The seed of a fuzz test: `BLACKBOX_SEED`, or always the same.
 pub(crate) fn seed() -> u64 {
-    std::env::var("BLACKBOX_SEED").ok().map_or(20_260, |text| text.parse().expect("BLACKBOX_SEED is a number"))
+    std::env::var("BLACKBOX_SEED")
+        .ok()
+        .map_or(20_260, |text| text.parse().expect("BLACKBOX_SEED is a number"))
 }
 
 #[derive(Debug, Clone)]

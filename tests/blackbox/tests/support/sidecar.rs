@@ -90,9 +90,19 @@ impl Launch {
         command
             .args(first)
             .args(["--app-id", &self.app_id])
-            .args(["--dapr-http-port", &http.to_string(), "--dapr-grpc-port", &grpc.to_string()])
+            .args([
+                "--dapr-http-port",
+                &http.to_string(),
+                "--dapr-grpc-port",
+                &grpc.to_string(),
+            ])
             .args(["--dapr-internal-grpc-port", &internal.to_string()])
-            .args(["--metrics-port", &metrics.to_string(), "--metrics-listen-address", "127.0.0.1"])
+            .args([
+                "--metrics-port",
+                &metrics.to_string(),
+                "--metrics-listen-address",
+                "127.0.0.1",
+            ])
             .args(["--dapr-listen-addresses", "127.0.0.1"])
             .arg("--resources-path")
             .arg(&resources);
@@ -110,7 +120,17 @@ impl Launch {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        Sidecar { app_id: self.app_id, child, http, grpc, metrics, internal, resources, log, _home: home }
+        Sidecar {
+            app_id: self.app_id,
+            child,
+            http,
+            grpc,
+            metrics,
+            internal,
+            resources,
+            log,
+            _home: home,
+        }
     }
 
     /// Starts it and waits until it is healthy.
@@ -130,9 +150,18 @@ impl Launch {
 pub(crate) fn component(name: &str, kind: &str, metadata: &[(&str, &str)]) -> String {
     let metadata: String = metadata
         .iter()
-        .map(|(name, value)| format!("  - name: {name}\n    value: {}\n", serde_json::Value::from(*value)))
+        .map(|(name, value)| {
+            format!(
+                "  - name: {name}\n    value: {}\n",
+                serde_json::Value::from(*value)
+            )
+        })
         .collect();
-    let metadata = if metadata.is_empty() { "  metadata: []\n".to_owned() } else { format!("  metadata:\n{metadata}") };
+    let metadata = if metadata.is_empty() {
+        "  metadata: []\n".to_owned()
+    } else {
+        format!("  metadata:\n{metadata}")
+    };
     format!(
         "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata:\n  name: {name}\nspec:\n  type: {kind}\n  version: v1\n{metadata}"
     )
@@ -170,7 +199,12 @@ impl Sidecar {
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("{} ended with {status}:\n{}", self.app_id, self.log());
             }
-            assert!(began.elapsed() < PATIENCE, "{} is not ready:\n{}", self.app_id, self.log());
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{} is not ready:\n{}",
+                self.app_id,
+                self.log()
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -183,7 +217,11 @@ impl Sidecar {
     pub(crate) async fn channel(&self) -> Channel {
         let address = format!("http://127.0.0.1:{}", self.grpc);
         eventually("the gRPC port", || async {
-            Endpoint::from_shared(address.clone()).unwrap().connect().await.ok()
+            Endpoint::from_shared(address.clone())
+                .unwrap()
+                .connect()
+                .await
+                .ok()
         })
         .await
     }
@@ -196,7 +234,9 @@ impl Sidecar {
     pub(crate) async fn logs(&self, parts: &[&str]) -> String {
         eventually(&format!("{parts:?} in the log"), || async {
             let log = self.log();
-            log.lines().find(|line| parts.iter().all(|part| line.contains(part))).map(str::to_owned)
+            log.lines()
+                .find(|line| parts.iter().all(|part| line.contains(part)))
+                .map(str::to_owned)
         })
         .await
     }
@@ -206,7 +246,8 @@ impl Sidecar {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
         let field = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name));
-            line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok()).unwrap_or(0)
+            line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok())
+                .unwrap_or(0)
         };
         (field("VmRSS:"), field("VmHWM:"))
     }
@@ -218,7 +259,9 @@ impl Sidecar {
     /// Serves, has not died, has not panicked.
     pub(crate) async fn assert_alive(&mut self) {
         let answer = tokio::time::timeout(PATIENCE, client::get(&self.url("/v1.0/healthz"))).await;
-        let answer = answer.expect("health answers").unwrap_or_else(|error| panic!("{error}:\n{}", tail(&self.log())));
+        let answer = answer
+            .expect("health answers")
+            .unwrap_or_else(|error| panic!("{error}:\n{}", tail(&self.log())));
         assert_eq!(answer.status, 204, "{}", answer.text());
         assert!(self.child.try_wait().unwrap().is_none());
         let log = self.log();
@@ -233,7 +276,9 @@ impl Sidecar {
     /// Waits for its end.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
         let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;
-        ended.unwrap_or_else(|_| panic!("it does not end:\n{}", tail(&self.log()))).unwrap()
+        ended
+            .unwrap_or_else(|_| panic!("it does not end:\n{}", tail(&self.log())))
+            .unwrap()
     }
 
     /// Asks it to go and waits until it has gone.
@@ -260,5 +305,8 @@ pub(crate) async fn unix_channel(socket: &Path) -> Channel {
         let socket = socket.clone();
         async move { tokio::net::UnixStream::connect(socket).await.map(TokioIo::new) }
     });
-    Endpoint::from_static("http://localhost").connect_with_connector(connector).await.unwrap()
+    Endpoint::from_static("http://localhost")
+        .connect_with_connector(connector)
+        .await
+        .unwrap()
 }
