@@ -13,14 +13,11 @@ use prost::Message as _;
 use prost_reflect::{DynamicMessage, Kind, MapKey, MessageDescriptor, MethodDescriptor, Value};
 use tokio::net::TcpStream;
 
-use crate::{
-    fuzz_http::sidecar_with_everything,
-    support::{
-        app::App,
-        echo::framed,
-        random::{Random, seed},
-        sidecar::Launch,
-    },
+use crate::support::{
+    app::App,
+    echo::framed,
+    random::{Random, seed},
+    sidecar::{Launch, sidecar_with_everything},
 };
 
 /// Calls of each method.

@@ -7,6 +7,7 @@
 
 #![allow(clippy::print_stderr, reason = "a test says why it leaves something out")]
 
+mod bad_requests;
 mod broken_resources;
 mod durability;
 mod fuzz_grpc;

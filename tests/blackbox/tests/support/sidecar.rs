@@ -146,6 +146,48 @@ impl Launch {
     }
 }
 
+/// A sidecar with a component of every kind, its files in this folder.
+pub(crate) async fn sidecar_with_everything(files: &Path, app: u16) -> Sidecar {
+    std::fs::write(files.join("secrets.json"), r#"{"k":"v","nested":{"a":"b"}}"#).unwrap();
+    std::fs::create_dir(files.join("keys")).unwrap();
+    std::fs::create_dir(files.join("files")).unwrap();
+    std::fs::write(files.join("keys/key"), [7; 32]).unwrap();
+    let path = |name: &str| files.join(name).to_str().unwrap().to_owned();
+    Launch::new("fuzzed")
+        .folder(files)
+        .env("OUTRIGGER_REGISTRY_DIR", &path("registry"))
+        .component("memory", "state.in-memory", &[])
+        .component(
+            "sqlite",
+            "state.sqlite",
+            &[("connectionString", &path("state.db")), ("synchronous", "OFF")],
+        )
+        .component("events", "pubsub.in-memory", &[])
+        .component(
+            "durable-events",
+            "pubsub.sqlite",
+            &[("connectionString", &path("pubsub.db")), ("synchronous", "OFF")],
+        )
+        .component(
+            "secrets",
+            "secretstores.local.file",
+            &[("secretsFile", &path("secrets.json"))],
+        )
+        .component(
+            "configuration",
+            "configuration.sqlite",
+            &[("connectionString", &path("configuration.db"))],
+        )
+        .component("lock", "lock.sqlite", &[("connectionString", &path("lock.db"))])
+        .component("crypto", "crypto.dapr.localstorage", &[("path", &path("keys"))])
+        .component("files", "bindings.localstorage", &[("rootPath", &path("files"))])
+        .component("web", "bindings.http", &[("url", "http://127.0.0.1:1")])
+        .component("conversation", "conversation.echo", &[])
+        .component("shout", "middleware.http.uppercase", &[])
+        .start_with_app(app)
+        .await
+}
+
 /// The text of a component.
 pub(crate) fn component(name: &str, kind: &str, metadata: &[(&str, &str)]) -> String {
     let metadata: String = metadata
