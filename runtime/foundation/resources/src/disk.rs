@@ -16,8 +16,8 @@ use crate::{
     finding::{Finding, Severity, Warning},
     go,
     kinds::{
-        Component, HttpEndpoint, McpServer, ObjectMeta, Origin, Resiliency, Resource, Subscription, SubscriptionV1,
-        WorkflowAccessPolicy,
+        Component, HttpEndpoint, McpServer, ObjectMeta, Origin, Resiliency, Resource, Subscription,
+        SubscriptionV1, WorkflowAccessPolicy,
     },
     source::{LoadError, ResourceSource, Resources},
     yaml::{self, Content, Mode, Node},

@@ -128,10 +128,14 @@ mod tests {
     #[test]
     fn a_long_status_is_cut_between_escapes() {
         let long = "\u{e4}".repeat(MAX_TEXT);
-        let mut headers = status(Status::with_details(Code::NotFound, long, vec![0; MAX_DETAILS].into()))
-            .into_parts()
-            .0
-            .headers;
+        let mut headers = status(Status::with_details(
+            Code::NotFound,
+            long,
+            vec![0; MAX_DETAILS].into(),
+        ))
+        .into_parts()
+        .0
+        .headers;
         bound(&mut headers);
         assert!(headers[GRPC_MESSAGE].len() <= MAX_TEXT + 3);
         assert!(!headers.contains_key(GRPC_DETAILS));
