@@ -22,6 +22,7 @@ mod metadata;
 mod peers;
 mod protobuf;
 mod proxy;
+mod received;
 mod remote;
 mod replay;
 mod resolve;

@@ -9,8 +9,7 @@ use outrigger_component::Host;
 use outrigger_middleware::Pipeline;
 use outrigger_name_resolution::SharedResolver;
 use outrigger_resources::{
-    DiskLoader, DiskOptions, Resources, Severity,
-    access_control::AccessControlList,
+    Resources,
     api_rules::HttpApiRules,
     configuration::{Configuration, ConfigurationError},
     references::ReferenceOptions,
@@ -27,7 +26,7 @@ use outrigger_sidecar_grpc::{
     GrpcOptions, GrpcServer, JobScope, TaskHub,
     absent::{self, AbsentActors, AbsentJobs, AbsentTaskHub, AbsentWorkflows, ActorStreams},
 };
-use outrigger_sidecar_http::{ApiLogOptions, Bound, Cors, HttpService, HttpServiceOptions, TracingLayer};
+use outrigger_sidecar_http::{Bound, Cors, HttpService, HttpServiceOptions, TracingLayer};
 use outrigger_sidecar_invocation::{Forwarded, HttpEndpoints, InvocationOptions, InvocationService};
 use outrigger_sidecar_pubsub::{OutboxOptions, PubsubOptions, PubsubOutbox, PubsubService};
 use outrigger_sidecar_resilience::ResilienceProvider;
@@ -41,13 +40,14 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     components::{ComponentLoader, Tables},
     control::Control,
+    documents,
     health::{HealthApi, Readiness},
     host,
     inventory::RunningInventory,
     listeners::{self, Addresses},
     metadata::MetadataApi,
     options::SidecarOptions,
-    policies, resolution, telemetry,
+    resolution, telemetry,
 };
 
 /// Why a sidecar could not be started. Texts are upstream's where it has them.
@@ -135,7 +135,7 @@ impl Assembly {
         reason = "one list of parts, in the order in which they need one another"
     )]
     pub(crate) async fn build(options: SidecarOptions) -> Result<Self, AssemblyError> {
-        let mut configuration = load_configuration(&options)?;
+        let mut configuration = documents::load_configuration(&options)?;
         let metrics = telemetry::metrics(&options, &configuration).unwrap_or_else(|error| {
             // Upstream logs it and goes on without.
             tracing::error!(target: "dapr.runtime", "[INIT_FAILURE]: initialization error occurred for metrics: {error}");
@@ -152,14 +152,14 @@ impl Assembly {
         // Upstream's middleware is there unless the rate is zero, also where nothing is exported: then it only passes
         // the caller's context on.
         let api_traced = Sampler::parse(&tracing_spec.sampling_rate).is_enabled();
-        let resources = load_resources(&options);
+        let resources = documents::load_resources(&options);
 
         let (listeners, addresses, internal_port) = bind(&options)?;
         let host_ip = host::address(&options.environment);
         let namespace = Namespace::from(options.namespace().unwrap_or("default"));
 
         let tables = Tables::default();
-        let resilience = Arc::new(ArcSwap::from_pointee(load_policies(
+        let resilience = Arc::new(ArcSwap::from_pointee(documents::load_policies(
             &options, &resources, &metrics,
         )));
         let app_pipeline = Arc::new(Pipeline::default());
@@ -276,7 +276,7 @@ impl Assembly {
                 None
             }
         };
-        let access_control = access_control(&options, &configuration)?;
+        let access_control = documents::access_control(&options, &configuration)?;
         let http_endpoints = HttpEndpoints::default();
         let mut invocation = InvocationOptions::new(options.app_id.clone(), namespace.clone());
         invocation.internal_port = internal_port;
@@ -345,7 +345,7 @@ impl Assembly {
             app_id: options.app_id.clone(),
             namespace: Namespace::from(options.namespace().unwrap_or_default()),
         };
-        let api_log = api_log(&options, &configuration);
+        let api_log = documents::api_log(&options, &configuration);
         let token = options.environment.non_empty("DAPR_API_TOKEN");
         let mut endpoints: Vec<Endpoint> = Vec::new();
         endpoints.extend(state.endpoints());
@@ -469,100 +469,6 @@ impl AppState for SavedByBindings {
     fn save(&self, request: SaveStateRequest) -> BoxFuture<'_, Result<(), ApiError>> {
         Box::pin(self.0.grpc_save(request))
     }
-}
-
-fn load_configuration(options: &SidecarOptions) -> Result<Configuration, AssemblyError> {
-    if options.config_paths.is_empty() {
-        tracing::info!(target: "dapr.runtime", "loading default configuration");
-        return Ok(Configuration::defaults());
-    }
-    let paths: Vec<_> = options
-        .config_paths
-        .iter()
-        .map(|path| options.base_dir.join(path))
-        .collect();
-    let loaded = Configuration::load(&paths, &options.environment)?;
-    for warning in &loaded.warnings {
-        tracing::warn!(target: "dapr.runtime.config", "{warning}");
-    }
-    let features: Vec<String> = loaded
-        .configuration
-        .features([])
-        .iter()
-        .map(str::to_owned)
-        .collect();
-    if !features.is_empty() {
-        tracing::info!(target: "dapr.runtime", "Enabled features: {}", features.join(" "));
-    }
-    Ok(loaded.configuration)
-}
-
-fn load_resources(options: &SidecarOptions) -> Resources {
-    let loader = DiskLoader::new(DiskOptions {
-        paths: options
-            .resources_paths
-            .iter()
-            .map(|path| options.base_dir.join(path))
-            .collect(),
-        app_id: options.app_id.clone(),
-        namespace: options.namespace().map(str::to_owned),
-    });
-    // A few small files, once, before anything is served: not worth another thread.
-    let resources = loader.load_blocking();
-    for warning in &resources.warnings {
-        match warning.severity {
-            Severity::Skipped => tracing::warn!(target: "dapr.runtime.loader.disk", "{warning}"),
-            Severity::Suspicious => tracing::warn!(target: "dapr.runtime.loader.disk", "{warning}"),
-        }
-    }
-    resources
-}
-
-fn load_policies(options: &SidecarOptions, resources: &Resources, metrics: &Metrics) -> ResilienceProvider {
-    let specs: Vec<_> = resources
-        .resiliencies
-        .as_deref()
-        .unwrap_or_default()
-        .iter()
-        .filter_map(|resource| {
-            policies::to_engine(resource)
-                .map_err(|error| {
-                    tracing::error!(
-                        target: "dapr.runtime",
-                        "Could not read resiliency policy {}: {error}",
-                        resource.meta.name
-                    );
-                })
-                .ok()
-        })
-        .collect();
-    let observer = metrics.is_enabled().then(|| {
-        Arc::new(policies::MeasuredPolicies(metrics.clone()))
-            as Arc<dyn outrigger_sidecar_resilience::ResilienceObserver>
-    });
-    ResilienceProvider::from_resources(&options.app_id, &specs, observer)
-}
-
-fn access_control(
-    options: &SidecarOptions,
-    configuration: &Configuration,
-) -> Result<Option<AccessControlList>, AssemblyError> {
-    match &configuration.spec.access_control {
-        None => Ok(None),
-        Some(spec) => AccessControlList::new(spec, options.app_protocol.is_http())
-            .map_err(|error| AssemblyError::AccessControl(error.to_string())),
-    }
-}
-
-fn api_log(options: &SidecarOptions, configuration: &Configuration) -> Option<ApiLogOptions> {
-    let spec = configuration.api_logging();
-    options
-        .api_logging
-        .unwrap_or(spec.enabled)
-        .then_some(ApiLogOptions {
-            obfuscate_urls: spec.obfuscate_urls,
-            omit_health_checks: spec.omit_health_checks,
-        })
 }
 
 /// Binds everything; gives the port of the internal API too.

@@ -6,6 +6,7 @@
 mod assembly;
 mod components;
 mod control;
+mod documents;
 mod health;
 mod host;
 mod inventory;
