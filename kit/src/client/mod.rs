@@ -1,7 +1,7 @@
 //! The client of a sidecar's HTTP API.
 //!
 //! One [`Client`] holds a pool of connections; clones share it. Each building block has its own module; all go
-//! through [`Client::call`], which adds the token, bounds time and size, and repeats what is safe to repeat.
+//! through `Client::call`, which adds the token, bounds time and size, and repeats what is safe to repeat.
 
 mod bindings;
 mod configuration;

@@ -2,7 +2,7 @@
 //!
 //! Dapr loads components, subscriptions and their kin with `sigs.k8s.io/yaml` (go-yaml v2, then JSON) and the
 //! `--config` files with `gopkg.in/yaml.v3`. The two disagree with each other and with YAML 1.2 on what a plain
-//! scalar means, so the meaning is decided here ([`resolve`]) and only the syntax is left to the parser.
+//! scalar means, so the meaning is decided here (`resolve`) and only the syntax is left to the parser.
 //! Every node keeps its place, so that whoever reads it can name the line (design D14).
 
 mod compose;
