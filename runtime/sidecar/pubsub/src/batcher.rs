@@ -1,12 +1,8 @@
 //! Makes batches for brokers that deliver one message at a time (upstream `pkg/runtime/pubsub/default_bulksub.go`).
 //!
 //! There is no task: the first message of a batch waits for the others and then speaks for all.
-//!
-//! Upstream's broker in memory hands over a message only after the one before it, so what trickles in comes one by
-//! one, each after the longest wait, and applications count on that. The first [`TRICKLE`] messages that wait here
-//! hence each begin a batch; what comes on top fills the oldest of them, so that a flood still comes in full batches.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
 use outrigger_pubsub::{BulkOptions, Delivery, Verdict};
 use parking_lot::Mutex;
@@ -26,12 +22,9 @@ struct Collecting {
     full: Notify,
 }
 
-/// Batches of one subscription that are collected at a time.
-const TRICKLE: usize = 8;
-
-/// Collects messages of one subscription: its batches, the oldest first.
+/// Collects messages of one subscription.
 #[derive(Default)]
-pub(crate) struct Batcher(Mutex<VecDeque<Arc<Collecting>>>);
+pub(crate) struct Batcher(Mutex<Option<Arc<Collecting>>>);
 
 impl std::fmt::Debug for Batcher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -70,31 +63,27 @@ impl Batcher {
     /// Adds a message; returns when its batch is full, old enough or the subscription ends, or when another
     /// message has spoken for it.
     pub(crate) async fn join(&self, delivery: Delivery, options: BulkOptions, gate: &Gate) -> Turn {
-        let collecting = Arc::new(Collecting::default());
         let follow = {
-            let mut open = self.0.lock();
-            if open.len() < TRICKLE {
-                if options.max_messages > 1 {
-                    open.push_back(Arc::clone(&collecting));
-                }
-                None
-            } else {
+            let mut current = self.0.lock();
+            current.clone().map(|collecting| {
                 let (sender, verdict) = oneshot::channel();
-                let is_full = {
-                    let oldest = &open[0];
-                    let mut others = oldest.others.lock();
-                    others.push((delivery.clone(), sender));
-                    others.len() + 1 >= options.max_messages
-                };
-                if is_full && let Some(oldest) = open.pop_front() {
-                    oldest.full.notify_one();
+                let mut others = collecting.others.lock();
+                others.push((delivery.clone(), sender));
+                if others.len() + 1 >= options.max_messages {
+                    *current = None;
+                    collecting.full.notify_one();
                 }
-                Some(verdict)
-            }
+                verdict
+            })
         };
         if let Some(verdict) = follow {
             // Without a word the first message was given up by its broker, and so are we.
             return Turn::Settled(verdict.await.unwrap_or(Verdict::Release));
+        }
+        let collecting = Arc::new(Collecting::default());
+        if options.max_messages > 1 {
+            // Two first messages at a time are two batches.
+            *self.0.lock() = Some(Arc::clone(&collecting));
         }
         let lead = Lead {
             batcher: self,
@@ -128,9 +117,13 @@ struct Lead<'a> {
 
 impl Lead<'_> {
     fn finish(&self) -> Vec<Waiting> {
-        let mut open = self.batcher.0.lock();
-        open.retain(|other| !Arc::ptr_eq(other, &self.collecting));
-        drop(open);
+        let mut current = self.batcher.0.lock();
+        if current
+            .as_ref()
+            .is_some_and(|current| Arc::ptr_eq(current, &self.collecting))
+        {
+            *current = None;
+        }
         std::mem::take(&mut *self.collecting.others.lock())
     }
 }
@@ -162,25 +155,6 @@ mod tests {
         max_wait: Duration::from_secs(1),
     };
 
-    /// Messages that each begin a batch and wait for others.
-    async fn trickle(batcher: &Batcher, gate: &Gate, count: usize) -> Vec<usize> {
-        let joined = (0..count).map(|_| async {
-            match batcher.join(delivery("t"), OPTIONS, gate).await {
-                Turn::Lead(batch) => batch.deliveries.len(),
-                Turn::Settled(_) => 0,
-            }
-        });
-        futures::future::join_all(joined).await
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_trickle_comes_one_by_one_after_the_wait() {
-        let (batcher, gate) = (Batcher::default(), Gate::new(None));
-        let start = Instant::now();
-        assert_eq!(trickle(&batcher, &gate, 2).await, [1, 1]);
-        assert_eq!(start.elapsed(), OPTIONS.max_wait);
-    }
-
     #[tokio::test(start_paused = true)]
     async fn the_first_speaks_for_all() {
         let (batcher, gate) = (Batcher::default(), Gate::new(None));
@@ -190,20 +164,21 @@ mod tests {
                 panic!("first")
             };
             assert_eq!(batch.deliveries.len(), 3);
-            assert_eq!(start.elapsed(), Duration::ZERO, "a full batch does not wait");
             batch.settle(vec![Verdict::Ack, Verdict::Release, Verdict::Ack])
         };
         let follow = |text| batcher.join(delivery(text), OPTIONS, &gate);
-        let (first, others, second, third) = tokio::join!(
-            lead,
-            trickle(&batcher, &gate, TRICKLE - 1),
-            follow("b"),
-            follow("c")
-        );
+        let (first, second, third) = tokio::join!(lead, follow("b"), follow("c"));
         assert!(matches!(first, Verdict::Ack));
         assert!(matches!(second, Turn::Settled(Verdict::Release)));
         assert!(matches!(third, Turn::Settled(Verdict::Ack)));
-        assert_eq!(others, [1; TRICKLE - 1]);
+        assert_eq!(start.elapsed(), Duration::ZERO, "a full batch does not wait");
+        let Turn::Lead(batch) = batcher.join(delivery("d"), OPTIONS, &gate).await else {
+            panic!("first")
+        };
+        assert_eq!(
+            (batch.deliveries.len(), start.elapsed()),
+            (1, Duration::from_secs(1))
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -213,11 +188,7 @@ mod tests {
             Duration::from_millis(10),
             batcher.join(delivery("a"), OPTIONS, &gate),
         );
-        let (lead, _, other) = tokio::join!(
-            lead,
-            trickle(&batcher, &gate, TRICKLE - 1),
-            batcher.join(delivery("b"), OPTIONS, &gate)
-        );
+        let (lead, other) = tokio::join!(lead, batcher.join(delivery("b"), OPTIONS, &gate));
         assert!(lead.is_err());
         assert!(matches!(other, Turn::Settled(Verdict::Release)));
     }
