@@ -16,6 +16,9 @@ use tokio::{
 
 use crate::BulkOptions;
 
+/// Fewer waiting messages than these are a trickle, which a bulk subscription gets one by one.
+const TRICKLE: usize = 5;
+
 /// A message in a queue.
 #[derive(Debug, Clone)]
 pub(super) struct Item {
@@ -59,6 +62,10 @@ struct State {
     ready: VecDeque<Item>,
     delayed: VecDeque<(Instant, Item)>,
     lanes: HashMap<Arc<str>, Lane>,
+    /// Messages that handlers have.
+    taken: usize,
+    /// When the last call ended.
+    settled: Option<Instant>,
 }
 
 /// What [`Queue::take`] found.
@@ -160,6 +167,10 @@ impl Queue {
     }
 
     /// Takes what may be delivered now: one message, or a batch that is full or has waited long enough.
+    ///
+    /// A trickle goes one by one, each after the longest wait, counted from the end of the call before: Dapr's broker in
+    /// memory, which never has two messages of a subscription under way, does so at any rate. From [`TRICKLE`] waiting
+    /// messages on, batches fill, so that here a message waits a few times the longest wait at most.
     pub(super) fn take(&self, bulk: Option<BulkOptions>, now: Instant) -> Take {
         let mut state = self.state();
         let limit = bulk.map_or(1, |bulk| bulk.max_messages.max(1));
@@ -169,17 +180,22 @@ impl Queue {
             if let Some(bulk) = bulk
                 && let Some(first) = state.ready.front()
                 && state.ready.len() < limit
-                && first.at + bulk.max_wait > now
+                && let Some(due) = state.due_later(first.at, bulk.max_wait, now)
             {
-                let due = first.at + bulk.max_wait;
                 let delayed = state.delayed.front().map(|(at, _)| *at);
-                return Take::Wait(Some(delayed.map_or(due, |at| at.min(due))));
+                return Take::Wait(due.into_iter().chain(delayed).min());
             }
+            let limit = if state.ready.len() < limit.min(TRICKLE) {
+                1
+            } else {
+                limit
+            };
             state.take_ready(limit, &mut batch);
         }
         if batch.is_empty() {
             Take::Wait(state.delayed.iter().map(|(at, _)| *at).find(|at| *at > now))
         } else {
+            state.taken += batch.len();
             Take::Batch(batch)
         }
     }
@@ -188,6 +204,8 @@ impl Queue {
     pub(super) fn settle(&self, batch: Vec<(Item, Fate)>, now: Instant) {
         let mut freed = 0;
         let mut state = self.state();
+        state.taken = state.taken.saturating_sub(batch.len());
+        state.settled = Some(now);
         for (item, fate) in batch {
             let again = matches!(fate, Fate::Again(_));
             if let Some(key) = &item.key
@@ -226,6 +244,20 @@ impl Queue {
 }
 
 impl State {
+    /// Whether a batch that is not full, its first message published then, must wait, and until when; `Some(None)` is
+    /// until the call under way has ended.
+    fn due_later(&self, published: Instant, max_wait: Duration, now: Instant) -> Option<Option<Instant>> {
+        let from = if self.ready.len() >= TRICKLE {
+            published
+        } else if self.taken > 0 {
+            return Some(None);
+        } else {
+            self.settled.map_or(published, |settled| settled.max(published))
+        };
+        let due = from + max_wait;
+        (due > now).then_some(Some(due))
+    }
+
     fn take_delayed(&mut self, now: Instant, limit: usize, batch: &mut Vec<Item>) {
         let mut at = 0;
         while batch.len() < limit && self.delayed.get(at).is_some_and(|(due, _)| *due <= now) {

@@ -201,6 +201,52 @@ async fn bulk_throughput() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_trickle_is_delivered_one_by_one_and_a_flood_in_batches() {
+    const WAIT: Duration = Duration::from_millis(500);
+    struct Sizes(Mutex<Vec<(Duration, usize)>>, Instant);
+    impl Handler for Sizes {
+        fn handle(&self, _: Delivery) -> BoxFuture<'_, Verdict> {
+            Box::pin(async { Verdict::Ack })
+        }
+        fn handle_bulk(&self, deliveries: Vec<Delivery>) -> BoxFuture<'_, Vec<Verdict>> {
+            let mut calls = self.0.lock().unwrap();
+            calls.push((self.1.elapsed(), deliveries.len()));
+            Box::pin(async move { deliveries.iter().map(|_| Verdict::Ack).collect() })
+        }
+    }
+    for (published, wanted) in [
+        (2, vec![(1, 1), (2, 1)]),
+        (4, vec![(1, 1), (2, 1), (3, 1), (4, 1)]),
+        (20, vec![(1, 20)]),
+        (100, vec![(0, 100)]),
+        (202, vec![(0, 100), (0, 100), (1, 1), (2, 1)]),
+    ] {
+        let bus = MemoryPubSub::new();
+        let asked = SubscribeRequest {
+            bulk: Some(BulkOptions {
+                max_messages: 100,
+                max_wait: WAIT,
+            }),
+            ..request("topic")
+        };
+        let calls = Arc::new(Sizes(Mutex::default(), Instant::now()));
+        let subscription = PubSub::subscribe(&bus, asked, calls.clone()).await.unwrap();
+        let entries = (0..published).map(|number| entry(number, "")).collect();
+        PubSub::publish_bulk(&bus, &"topic".into(), entries, &Metadata::new()).await;
+        tokio::time::sleep(WAIT * 6).await;
+        let waits: Vec<_> = calls
+            .0
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|(at, size)| ((at.as_millis() / WAIT.as_millis()), *size))
+            .collect();
+        assert_eq!(waits, wanted, "{published} published");
+        subscription.close().await;
+    }
+}
+
 fn request(topic: &str) -> SubscribeRequest {
     SubscribeRequest {
         topic: topic.into(),
