@@ -17,6 +17,9 @@ const LOG: &str = "dapr.runtime";
 /// the app behind one sidecar could use. `OUTRIGGER_WORKER_THREADS` changes it.
 const WORKER_THREADS: usize = 2;
 
+/// When start-up is over for good, components that needed a second try included: what only it needed is given back.
+const SETTLED_AFTER: Duration = Duration::from_secs(3);
+
 /// Runs the sidecar.
 pub(super) fn run(flags: &DaprdFlags) -> ExitCode {
     let environment = Environment::from_pairs(
@@ -95,6 +98,7 @@ async fn supervise(options: SidecarOptions, log_level: &str) -> ExitCode {
     ) else {
         return fatal("cannot listen for signals");
     };
+    tokio::spawn(give_back_start_up_pages());
     loop {
         let sidecar = match Sidecar::start(options.clone()).await {
             Ok(sidecar) => sidecar,
@@ -127,6 +131,18 @@ async fn supervise(options: SidecarOptions, log_level: &str) -> ExitCode {
             Exit::Forced => return ExitCode::FAILURE,
             Exit::Failed(error) => return fatal(&format!("Fatal error from runtime: {error}")),
         }
+    }
+}
+
+/// See `docs/adr/0008-give-back-start-up-pages.md`.
+async fn give_back_start_up_pages() {
+    tokio::time::sleep(SETTLED_AFTER).await;
+    match tokio::task::spawn_blocking(outrigger_memory::give_back_clean_pages).await {
+        Ok(Ok(bytes)) => {
+            tracing::debug!(target: LOG, "gave back {} KiB of pages that start-up had mapped", bytes / 1024);
+        }
+        Ok(Err(error)) => tracing::debug!(target: LOG, "pages of the start-up stay mapped: {error}"),
+        Err(_) => {}
     }
 }
 
