@@ -113,17 +113,21 @@ impl Visitor {
 
     /// Opens the live stream.
     pub(crate) async fn stream(&self, after: u64) -> Stream {
+        self.try_stream(after).await.expect("a live stream")
+    }
+
+    /// Opens the live stream; `None` if it cannot be had now.
+    pub(crate) async fn try_stream(&self, after: u64) -> Option<Stream> {
         let request = http::Request::builder()
             .uri(format!("{}/api/events?after={after}", self.url))
             .header("cookie", &self.cookie)
             .body(Full::default())
             .unwrap();
-        let response = self.pool.request(request).await.unwrap();
-        assert_eq!(response.status(), 200);
-        Stream {
+        let response = self.pool.request(request).await.ok()?;
+        (response.status() == 200).then(|| Stream {
             body: axum::body::Body::new(response.into_body()),
             text: String::new(),
-        }
+        })
     }
 }
 

@@ -11,6 +11,8 @@ mod browser;
 mod client;
 mod house;
 mod processes;
+mod running;
+mod survival;
 mod webdriver;
 
 use std::time::Duration;

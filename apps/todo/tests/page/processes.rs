@@ -1,94 +1,14 @@
-//! The whole app as processes under `outrigger run -f`, with its own run file.
+//! The whole app as processes: services hang and are killed under a page that looks on.
 
-use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
 use super::browser;
 use super::client::Visitor;
+use super::running::{Programs, Running, home, signal};
 use super::webdriver::Browser;
 use super::{ALONE, until};
-
-struct Running {
-    outrigger: Child,
-    url: String,
-    /// Removed when the run is over.
-    _folder: tempfile::TempDir,
-}
-
-/// The `outrigger` beside the `todo` that this test was built with.
-fn outrigger() -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_BIN_EXE_todo")).with_file_name("outrigger");
-    if path.exists() {
-        return Some(path);
-    }
-    println!("skipped: there is no outrigger beside todo; build it with: cargo build -p outrigger");
-    None
-}
-
-impl Running {
-    /// Copies run file and resources to a folder of its own, so that runs share no data, and starts them.
-    async fn start(outrigger: &Path) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        for part in ["resources", "data"] {
-            std::fs::create_dir(folder.path().join(part)).unwrap();
-        }
-        for file in std::fs::read_dir(here.join("resources")).unwrap() {
-            let file = file.unwrap().path();
-            std::fs::copy(
-                &file,
-                folder.path().join("resources").join(file.file_name().unwrap()),
-            )
-            .unwrap();
-        }
-        for file in ["dapr.yaml", "todo.sh"] {
-            std::fs::copy(here.join(file), folder.path().join(file)).unwrap();
-        }
-        let mut outrigger = Command::new(outrigger)
-            .args(["run", "-f"])
-            .arg(folder.path().join("dapr.yaml"))
-            .env("TODO_BIN", env!("CARGO_BIN_EXE_todo"))
-            .env("OUTRIGGER_REGISTRY_DIR", folder.path().join("registry"))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .unwrap();
-        let output = outrigger.stdout.take().unwrap();
-        let (found, url) = mpsc::channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(output).lines().map_while(Result::ok) {
-                if let Some((_, url)) = line.split_once("The todo page is at ") {
-                    let _ = found.send(url.trim().trim_end_matches('/').to_owned());
-                }
-                // Shown when the test fails.
-                println!("{line}");
-            }
-        });
-        let url = tokio::task::spawn_blocking(move || url.recv_timeout(Duration::from_secs(60)))
-            .await
-            .unwrap()
-            .expect("the gateway prints its address");
-        Self {
-            outrigger,
-            url,
-            _folder: folder,
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = Command::new("kill")
-            .args(["-TERM", &self.outrigger.id().to_string()])
-            .status();
-        let _ = self.outrigger.wait();
-    }
-}
 
 /// The process ids of an app's services, from the names of its instances.
 fn pids(strip: &Value, app: &str) -> Vec<String> {
@@ -108,17 +28,14 @@ fn pids(strip: &Value, app: &str) -> Vec<String> {
         .collect()
 }
 
-fn signal(name: &str, pid: &str) {
-    let status = Command::new("kill").args([name, pid]).status().unwrap();
-    assert!(status.success(), "kill {name} {pid}");
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn processes_are_stopped_and_killed_and_nothing_is_lost() {
     let _alone = ALONE.lock().await;
-    let Some(outrigger) = outrigger() else { return };
-    let running = Running::start(&outrigger).await;
-    let visitor = Visitor::enter(&running.url, "me").await;
+    let Some(programs) = Programs::find() else { return };
+    let home = home();
+    let running = Running::start(&programs, home.path()).await;
+    let url = running.url().borrow().clone();
+    let visitor = Visitor::enter(&url, "me").await;
     until(
         "two instances of tasks and one of the others are up",
         async || {
@@ -134,7 +51,7 @@ async fn processes_are_stopped_and_killed_and_nothing_is_lost() {
     .await;
 
     // The first event takes as long as the start of its subscribers; later ones are measured.
-    let early = Visitor::enter(&running.url, "early").await;
+    let early = Visitor::enter(&url, "early").await;
     early.add("Good morning").await;
     until("the first event has arrived", async || {
         (early.get("/api/feed").await.body["head"] == 1).then_some(())
@@ -142,7 +59,7 @@ async fn processes_are_stopped_and_killed_and_nothing_is_lost() {
     .await;
 
     if let Some(browser) = Browser::start().await {
-        let (one, two) = browser::two_windows(&browser, &running.url).await;
+        let (one, two) = browser::two_windows(&browser, &url).await;
         browser::windows_stay_in_step(&browser, &one, &two).await;
         // A service that hangs: red, counted, and then everything arrives.
         let strip = visitor.get("/api/status").await.body;
