@@ -3,7 +3,6 @@
 use std::{cell::Cell, rc::Rc, time::Duration};
 
 use anyhow::Context;
-use serde_json::json;
 use tokio::{
     net::TcpStream,
     time::{Instant, sleep_until},
@@ -11,10 +10,10 @@ use tokio::{
 
 use crate::{
     app::STAMP,
-    clock::{cpu_millis, nanos},
+    clock::nanos,
     connection::Connection,
     options::Options,
-    samples::Samples,
+    seen::{Seen, Start},
 };
 
 /// The executor's timer is this coarse; a request later than that was held up by the peer, and its wait counts.
@@ -86,15 +85,6 @@ fn bulk(bytes: usize, batch: usize) -> String {
     format!("[{}]", entries.join(","))
 }
 
-/// What one connection saw.
-#[derive(Debug, Default)]
-struct Seen {
-    latency: Samples,
-    requests: u64,
-    errors: u64,
-    last_error: Option<String>,
-}
-
 /// Runs and prints what was seen.
 pub(crate) async fn drive(options: Options) -> anyhow::Result<()> {
     let request = Request::build(&options)?;
@@ -113,7 +103,7 @@ pub(crate) async fn drive(options: Options) -> anyhow::Result<()> {
         );
         warm.push(connection);
     }
-    let cpu = cpu_millis();
+    let start = Start::now();
     let begun = Instant::now();
     let until = begun + Duration::from_secs_f64(seconds);
     // Requests are handed out in turn, so that a held-up connection does not hold up the rate.
@@ -135,24 +125,11 @@ pub(crate) async fn drive(options: Options) -> anyhow::Result<()> {
         })
         .collect();
     local.await;
-    let took = begun.elapsed().as_secs_f64();
     let mut total = Seen::default();
     for task in tasks {
-        let seen = task.await.context("a connection's task died")?;
-        total.latency.merge(seen.latency);
-        total.requests += seen.requests;
-        total.errors += seen.errors;
-        total.last_error = seen.last_error.or(total.last_error);
+        total.add(task.await.context("a connection's task died")?);
     }
-    let mut report = total.latency.percentiles();
-    report["requests"] = json!(total.requests);
-    report["warm_up"] = json!(connections);
-    report["errors"] = json!(total.errors);
-    report["last_error"] = json!(total.last_error);
-    report["seconds"] = json!(took);
-    report["per_second"] = json!(total.requests as f64 / took);
-    report["cpu_ms"] = json!(cpu_millis() - cpu);
-    println!("{report}");
+    println!("{}", total.report(&start, connections));
     Ok(())
 }
 
@@ -184,17 +161,11 @@ async fn run(
         request.stamp();
         match exchange(&mut connection, &request.bytes).await {
             Ok(status) if (200..300).contains(&status) => {
-                seen.requests += 1;
-                seen.latency
-                    .add(u64::try_from(from.elapsed().as_nanos()).unwrap_or(u64::MAX));
+                seen.success(from.elapsed());
             }
-            Ok(status) => {
-                seen.errors += 1;
-                seen.last_error = Some(format!("status {status}"));
-            }
+            Ok(status) => seen.failure(format!("status {status}")),
             Err(error) => {
-                seen.errors += 1;
-                seen.last_error = Some(format!("{error:#}"));
+                seen.failure(format!("{error:#}"));
                 match connect(&target).await {
                     Ok(fresh) => connection = fresh,
                     Err(_) => return seen,

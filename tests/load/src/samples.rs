@@ -29,6 +29,12 @@ impl Samples {
         self.nanos.clear();
     }
 
+    /// How many there are.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.nanos.len()
+    }
+
     /// Percentiles in microseconds.
     pub(crate) fn percentiles(&mut self) -> Value {
         self.nanos.sort_unstable();

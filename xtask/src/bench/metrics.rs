@@ -1,47 +1,73 @@
-//! What was measured: per side and key the values of all rounds.
+//! What was measured: per side and key the values of all rounds, and what went wrong.
 
 use std::collections::BTreeMap;
 
 /// Key and value pairs of one scenario.
 pub(crate) type Values = Vec<(&'static str, f64)>;
 
+/// A scenario that did not come to its end.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) side: &'static str,
+    pub(crate) scenario: &'static str,
+    pub(crate) round: u32,
+    pub(crate) error: String,
+}
+
 /// All values of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Measured {
-    values: BTreeMap<(String, &'static str), Vec<f64>>,
-    notes: Vec<String>,
+    values: BTreeMap<(&'static str, &'static str), Vec<f64>>,
+    failures: Vec<Failure>,
 }
 
 impl Measured {
     /// Adds what one scenario gave.
-    pub(crate) fn add(&mut self, side: &str, values: Values) {
+    pub(crate) fn add(&mut self, side: &'static str, values: Values) {
         for (key, value) in values {
-            self.values.entry((side.to_owned(), key)).or_default().push(value);
+            self.values.entry((side, key)).or_default().push(value);
         }
     }
 
-    /// Records that something could not be measured.
-    pub(crate) fn note(&mut self, note: String) {
-        self.notes.push(note);
+    /// Records that a scenario failed; the values it gave before stay.
+    pub(crate) fn fail(&mut self, failure: Failure) {
+        self.failures.push(failure);
     }
 
-    /// What could not be measured.
-    pub(crate) fn notes(&self) -> &[String] {
-        &self.notes
+    /// What failed.
+    pub(crate) fn failures(&self) -> &[Failure] {
+        &self.failures
+    }
+
+    /// Why a side has no value of a scenario, or not one of every round.
+    pub(crate) fn failure(&self, side: &str, scenario: &str) -> Option<&Failure> {
+        self.failures
+            .iter()
+            .find(|failure| failure.side == side && failure.scenario == scenario)
+    }
+
+    fn of(&self, side: &'static str, key: &'static str) -> &[f64] {
+        self.values.get(&(side, key)).map_or(&[], Vec::as_slice)
+    }
+
+    /// How often a key was measured.
+    pub(crate) fn count(&self, side: &'static str, key: &'static str) -> usize {
+        self.of(side, key).len()
     }
 
     /// The median of a key.
-    pub(crate) fn median(&self, side: &str, key: &'static str) -> Option<f64> {
-        let mut values = self.values.get(&(side.to_owned(), key))?.clone();
-        median(&mut values)
+    pub(crate) fn median(&self, side: &'static str, key: &'static str) -> Option<f64> {
+        median(&mut self.of(side, key).to_vec())
     }
 
     /// Smallest and largest value of a key.
-    pub(crate) fn range(&self, side: &str, key: &'static str) -> Option<(f64, f64)> {
-        let values = self.values.get(&(side.to_owned(), key))?;
-        Some(values.iter().fold((f64::MAX, f64::MIN), |(low, high), value| {
-            (low.min(*value), high.max(*value))
-        }))
+    pub(crate) fn range(&self, side: &'static str, key: &'static str) -> Option<(f64, f64)> {
+        let values = self.of(side, key);
+        (!values.is_empty()).then(|| {
+            values.iter().fold((f64::MAX, f64::MIN), |(low, high), value| {
+                (low.min(*value), high.max(*value))
+            })
+        })
     }
 }
 

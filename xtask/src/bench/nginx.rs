@@ -1,27 +1,21 @@
-//! What two plain proxies cost on this machine: a guide beside the table, where nginx is installed.
+//! What two plain proxies cost on this machine: for scale beside the table, where nginx is installed.
 
 use std::{fs, process::Command, time::Duration};
 
 use super::{
-    Plan, http,
+    Plan,
+    guard::Program,
+    http,
     metrics::Values,
-    rig::{App, drive},
-    scenario::{guide, number},
+    rig::{App, Side, drive, folder},
+    scenario::{BUSY, HUNDRED_BYTES, micros, number, requests, timed},
 };
-use crate::{
-    process::{self, until},
-    repo,
-};
+use crate::process::{self, until};
 
 /// Loads app ← nginx ← nginx with the requests of the invocation scenario.
-pub(crate) fn two_hops(plan: &Plan) -> anyhow::Result<Values> {
-    anyhow::ensure!(
-        repo::which("nginx").is_some(),
-        "nginx is not here (apt-get install nginx-light)"
-    );
-    let folder = plan.work.join("nginx");
-    fs::create_dir_all(&folder)?;
-    let app = App::start(plan, &folder, "app", None)?;
+pub(crate) fn two_hops(plan: &Plan, side: &Side, values: &mut Values) -> anyhow::Result<()> {
+    let folder = folder(plan, side, "hops")?;
+    let app = App::start(plan, &folder, &[])?;
     let [first, second] = http::free_ports::<2>()?;
     let mut hops = Vec::new();
     for (name, port, upstream) in [("second", second, app.port), ("first", first, second)] {
@@ -30,43 +24,36 @@ pub(crate) fn two_hops(plan: &Plan) -> anyhow::Result<Values> {
             &configuration,
             configure(&folder.join(name).to_string_lossy(), port, upstream),
         )?;
-        let mut command = Command::new("nginx");
-        command.arg("-p").arg(&folder).arg("-c").arg(&configuration);
-        hops.push(guide(plan, name, &mut command)?);
+        let mut command: Command = side.command();
+        command.args(["-e", "stderr", "-p"]).arg(&folder);
+        command.arg("-c").arg(&configuration);
+        let log = folder.join(format!("{name}.log"));
+        hops.push(Program::start(&plan.guard, name, &mut command, &log)?);
         until("nginx answers", Duration::from_secs(10), || {
             Ok(http::succeeds(port, "/healthz"))
         })?;
     }
-    let before = hops
-        .iter()
-        .map(|hop| process::cpu(hop.pid()))
-        .sum::<anyhow::Result<Duration>>()?;
+    let cpu = || {
+        hops.iter()
+            .map(|hop| process::cpu(hop.pid()))
+            .sum::<anyhow::Result<Duration>>()
+    };
     let seconds = plan.seconds.to_string();
-    let report = drive(
-        plan,
-        first,
-        "/echo",
-        &[
-            "--method",
-            "POST",
-            "--event-bytes",
-            "100",
-            "--connections",
-            "16",
-            "--seconds",
-            &seconds,
-        ],
-    )?;
-    let used = hops
-        .iter()
-        .map(|hop| process::cpu(hop.pid()))
-        .sum::<anyhow::Result<Duration>>()?
-        .saturating_sub(before);
-    let requests = number(&report, "requests")? + number(&report, "warm_up")?;
-    Ok(vec![
-        ("call_cpu_us", used.as_secs_f64() * 1e6 / requests),
-        ("call_per_second", number(&report, "per_second")?),
-    ])
+    let one = timed(&[HUNDRED_BYTES, &["--connections", "1"]], &seconds);
+    values.push((
+        "call_p50_us",
+        number(&drive(plan, first, "/echo", &one)?, "p50_us")?,
+    ));
+    let before = cpu()?;
+    let busy = timed(&[HUNDRED_BYTES, &["--connections", BUSY]], &seconds);
+    let report = drive(plan, first, "/echo", &busy)?;
+    values.push((
+        "call_cpu_us",
+        micros(cpu()?.saturating_sub(before)) / requests(&report)?,
+    ));
+    values.push(("call_per_second", number(&report, "per_second")?));
+    values.push(("call_busy_p99_us", number(&report, "p99_us")?));
+    Ok(())
 }
 
 /// One process, in the foreground, with kept connections to the next hop.

@@ -10,9 +10,13 @@ use std::{
 use anyhow::{Context, bail};
 use serde_json::Value;
 
-use super::{Plan, http};
+use super::{
+    Plan,
+    guard::{Guard, Program},
+    http,
+};
 use crate::{
-    process::{self, Service, until},
+    process::{self, until},
     repo,
 };
 
@@ -61,28 +65,20 @@ impl Side {
 /// The app behind a sidecar.
 #[derive(Debug)]
 pub(crate) struct App {
-    service: Service,
+    program: Program,
     pub(crate) port: u16,
 }
 
 impl App {
-    /// Starts an app that subscribes to a pub/sub component, or to none.
-    pub(crate) fn start(
-        plan: &Plan,
-        folder: &Path,
-        name: &str,
-        subscribe: Option<&str>,
-    ) -> anyhow::Result<Self> {
+    /// Starts an app; `flags` say what it speaks and subscribes to.
+    pub(crate) fn start(plan: &Plan, folder: &Path, flags: &[&str]) -> anyhow::Result<Self> {
         let mut command = Command::new(&plan.load);
-        command.arg("app");
-        if let Some(pubsub) = subscribe {
-            command.args(["--subscribe", pubsub]);
-        }
-        let log = folder.join(format!("{name}.log"));
-        let mut service = Service::start(name, &mut command, &log)?;
+        command.arg("app").args(flags);
+        let log = folder.join("app.log");
+        let mut program = Program::start(&plan.guard, "app", &mut command, &log)?;
         let mut port = None;
         until("the app's port", READY, || {
-            service.ensure_running()?;
+            program.ensure_running()?;
             port = fs::read_to_string(&log)?
                 .lines()
                 .next()
@@ -91,7 +87,7 @@ impl App {
             Ok(port.is_some())
         })?;
         Ok(Self {
-            service,
+            program,
             port: port.context("the app said no port")?,
         })
     }
@@ -105,35 +101,38 @@ impl App {
 
     /// Waits until so many events arrived.
     pub(crate) fn delivered(&self, count: u64, limit: Duration) -> anyhow::Result<Value> {
-        let mut last = Value::Null;
+        let mut last = String::new();
         let arrived = until("all events arrive", limit, || {
-            last = self.measured(false)?;
-            Ok(last["delivered"].as_u64().unwrap_or(0) >= count)
+            // Only the number: percentiles would keep the app from taking events.
+            last = http::request(self.port, "GET", "/delivered", "")?.1;
+            Ok(last.parse::<u64>().is_ok_and(|delivered| delivered >= count))
         });
-        arrived.with_context(|| format!("{} of {count} arrived", last["delivered"]))?;
-        Ok(last)
+        arrived.with_context(|| format!("{last} of {count} arrived"))?;
+        self.measured(false)
     }
 
     /// CPU time of the app.
     pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
-        process::cpu(self.service.pid())
+        process::cpu(self.program.pid())
     }
 }
 
 /// A running sidecar.
 #[derive(Debug)]
 pub(crate) struct Sidecar {
-    service: Service,
+    program: Program,
     pub(crate) port: u16,
+    pub(crate) grpc: u16,
+    internal: u16,
 }
 
 impl Sidecar {
     /// Starts one; it is not waited for.
     pub(crate) fn spawn(
+        guard: &Guard,
         side: &Side,
         folder: &Path,
         app_id: &str,
-        app_port: Option<u16>,
         more: &[&str],
     ) -> anyhow::Result<Self> {
         let [port, grpc, internal, metrics] = http::free_ports::<4>()?;
@@ -149,47 +148,109 @@ impl Sidecar {
             .arg(folder.join("resources"))
             .args(["--log-level", "error"])
             .args(more);
-        if let Some(app_port) = app_port {
-            command.args(["--app-port", &app_port.to_string(), "--app-protocol", "http"]);
-        }
         let log = folder.join(format!("{app_id}.log"));
-        let service = Service::start(&format!("{} {app_id}", side.name), &mut command, &log)?;
-        Ok(Self { service, port })
+        let program = Program::start(guard, &format!("{} {app_id}", side.name), &mut command, &log)?;
+        Ok(Self {
+            program,
+            port,
+            grpc,
+            internal,
+        })
     }
 
     /// Starts one and waits for its health.
     pub(crate) fn start(
+        guard: &Guard,
         side: &Side,
         folder: &Path,
         app_id: &str,
-        app_port: Option<u16>,
         more: &[&str],
     ) -> anyhow::Result<Self> {
-        let mut sidecar = Self::spawn(side, folder, app_id, app_port, more)?;
+        let mut sidecar = Self::spawn(guard, side, folder, app_id, more)?;
         until(&format!("{app_id} is healthy"), READY, || {
-            sidecar.service.ensure_running()?;
+            sidecar.ensure_running()?;
             Ok(http::succeeds(sidecar.port, "/v1.0/healthz"))
         })?;
         Ok(sidecar)
     }
 
+    /// Fails when it has ended already.
+    pub(crate) fn ensure_running(&mut self) -> anyhow::Result<()> {
+        self.program.ensure_running()
+    }
+
+    /// CPU time of the sidecar.
     pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
-        process::cpu(self.service.pid())
+        process::cpu(self.program.pid())
     }
 
     /// Resident memory in bytes.
     pub(crate) fn memory(&self) -> anyhow::Result<u64> {
-        process::memory(self.service.pid(), "VmRSS")
+        process::memory(self.program.pid(), "VmRSS")
     }
 
     /// Forgets the highest resident memory: [`Sidecar::peak`] counts from here.
     pub(crate) fn reset_peak(&self) -> anyhow::Result<()> {
-        fs::write(format!("/proc/{}/clear_refs", self.service.pid()), "5").context("reset the memory peak")
+        fs::write(format!("/proc/{}/clear_refs", self.program.pid()), "5").context("reset the memory peak")
     }
 
     /// The highest resident memory since the reset, in bytes.
     pub(crate) fn peak(&self) -> anyhow::Result<u64> {
-        process::memory(self.service.pid(), "VmHWM")
+        process::memory(self.program.pid(), "VmHWM")
+    }
+
+    /// How many connections other sidecars keep to this one.
+    pub(crate) fn peers(&self) -> anyhow::Result<usize> {
+        let mut peers = 0;
+        for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+            // A machine without IPv6 has no second table.
+            let text = fs::read_to_string(table).unwrap_or_default();
+            peers += established(&text, self.internal);
+        }
+        anyhow::ensure!(peers > 0, "no connection to port {} is seen", self.internal);
+        Ok(peers)
+    }
+}
+
+/// Established connections (state 1) to a remote port, in the kernel's table.
+fn established(table: &str, port: u16) -> usize {
+    let remote = format!(":{port:04X}");
+    table
+        .lines()
+        .map(|line| line.split_whitespace().skip(2))
+        .filter(|fields| {
+            let mut fields = fields.clone();
+            fields.next().is_some_and(|address| address.ends_with(&remote)) && fields.next() == Some("01")
+        })
+        .count()
+}
+
+/// Which backends stand behind the sidecars.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Components {
+    /// `statestore` and `pubsub` in memory, `durable` on SQLite.
+    Memory,
+    /// What `outrigger run` gives an app that brings none: all on SQLite, and two local secret stores.
+    Defaults,
+}
+
+/// How a pair is set up.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setup<'a> {
+    pub(crate) components: Components,
+    /// What the app speaks: `http` or `grpc`.
+    pub(crate) protocol: &'a str,
+    /// Further flags of both sidecars.
+    pub(crate) more: &'a [&'a str],
+}
+
+impl Default for Setup<'_> {
+    fn default() -> Self {
+        Self {
+            components: Components::Memory,
+            protocol: "http",
+            more: &[],
+        }
     }
 }
 
@@ -203,21 +264,23 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    /// Starts all three with in-memory and SQLite components.
-    pub(crate) fn start(plan: &Plan, side: &Side, name: &str, more: &[&str]) -> anyhow::Result<Self> {
+    /// Starts all three.
+    pub(crate) fn start(plan: &Plan, side: &Side, name: &str, setup: Setup<'_>) -> anyhow::Result<Self> {
         let folder = folder(plan, side, name)?;
-        component(&folder, "statestore", "state.in-memory", &[])?;
-        let database = folder.join("state.db");
-        component(
-            &folder,
-            "durable",
-            "state.sqlite",
-            &[("connectionString", &database.to_string_lossy())],
-        )?;
-        component(&folder, "pubsub", "pubsub.in-memory", &[])?;
-        let app = App::start(plan, &folder, "app", Some("pubsub"))?;
-        let callee = Sidecar::start(side, &folder, "callee", Some(app.port), more)?;
-        let caller = Sidecar::start(side, &folder, "caller", None, more)?;
+        components(side, &folder, setup.components)?;
+        let flags: &[&str] = match setup.protocol {
+            "grpc" => &["--grpc"],
+            _ => &["--subscribe", "pubsub"],
+        };
+        let app = App::start(plan, &folder, flags)?;
+        let port = app.port.to_string();
+        let behind = [
+            &["--app-port", &port, "--app-protocol", setup.protocol],
+            setup.more,
+        ]
+        .concat();
+        let callee = Sidecar::start(&plan.guard, side, &folder, "callee", &behind)?;
+        let caller = Sidecar::start(&plan.guard, side, &folder, "caller", setup.more)?;
         let pair = Self { caller, callee, app };
         until("the caller reaches the callee", READY, || {
             Ok(http::request(pair.caller.port, "POST", "/v1.0/invoke/callee/method/echo", "{}")?.0 == 200)
@@ -241,6 +304,53 @@ pub(crate) fn folder(plan: &Plan, side: &Side, name: &str) -> anyhow::Result<Pat
     Ok(folder)
 }
 
+/// Writes the files of a set of components.
+pub(crate) fn components(side: &Side, folder: &Path, components: Components) -> anyhow::Result<()> {
+    let file = |name: &str| folder.join(name).to_string_lossy().into_owned();
+    match components {
+        Components::Memory => {
+            component(folder, "statestore", "state.in-memory", &[])?;
+            component(
+                folder,
+                "durable",
+                "state.sqlite",
+                &[("connectionString", &file("state.db"))],
+            )?;
+            component(folder, "pubsub", "pubsub.in-memory", &[])
+        }
+        Components::Defaults => {
+            component(
+                folder,
+                "statestore",
+                "state.sqlite",
+                &[
+                    ("connectionString", &file("state.db")),
+                    ("actorStateStore", "true"),
+                ],
+            )?;
+            // Daprd has no broker on SQLite: the one in memory is the smallest it has.
+            if side.name == "ours" {
+                component(
+                    folder,
+                    "pubsub",
+                    "pubsub.sqlite",
+                    &[("connectionString", &file("pubsub.db"))],
+                )?;
+            } else {
+                component(folder, "pubsub", "pubsub.in-memory", &[])?;
+            }
+            fs::write(file("secrets.json"), "{}\n")?;
+            component(
+                folder,
+                "localsecretstore",
+                "secretstores.local.file",
+                &[("secretsFile", &file("secrets.json"))],
+            )?;
+            component(folder, "envsecretstore", "secretstores.local.env", &[])
+        }
+    }
+}
+
 /// Writes a component's file.
 pub(crate) fn component(
     folder: &Path,
@@ -260,10 +370,18 @@ pub(crate) fn component(
 
 /// Runs the generator and gives its report; an error of any request ends the scenario.
 pub(crate) fn drive(plan: &Plan, port: u16, path: &str, arguments: &[&str]) -> anyhow::Result<Value> {
-    let report = run_load(plan, "drive", port, path, arguments)?;
+    without_errors(path, run_load(plan, "drive", port, path, arguments)?)
+}
+
+/// The same over gRPC.
+pub(crate) fn drive_grpc(plan: &Plan, port: u16, path: &str, arguments: &[&str]) -> anyhow::Result<Value> {
+    without_errors(path, run_load(plan, "grpc", port, path, arguments)?)
+}
+
+fn without_errors(path: &str, report: Value) -> anyhow::Result<Value> {
     if report["errors"].as_u64() != Some(0) {
         bail!(
-            "{path}: {} of {} requests failed: {}",
+            "{path}: {} requests failed, {} did not: {}",
             report["errors"],
             report["requests"],
             report["last_error"]
@@ -290,4 +408,19 @@ pub(crate) fn run_load(
         bail!("{path}: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     serde_json::from_slice(&output.stdout).context("read the load generator's report")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::established;
+
+    #[test]
+    fn connections_to_a_port_are_counted_at_the_callers_end() {
+        let table = "  sl  local_address rem_address   st tx_queue\n\
+             0: 0100007F:C350 00000000:0000 0A 00000000\n\
+             1: 0100007F:D431 0100007F:C350 01 00000000\n\
+             2: 0100007F:C350 0100007F:D431 01 00000000\n\
+             3: 0100007F:D432 0100007F:C350 06 00000000\n";
+        assert_eq!(established(table, 50000), 1);
+    }
 }
