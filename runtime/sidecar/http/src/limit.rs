@@ -1,4 +1,4 @@
-//! The bound of request bodies (`--max-body-size`).
+//! The bounds of bodies: how long a request's may be (`--max-body-size`), how many answers' are under way.
 
 use std::{
     pin::Pin,
@@ -8,6 +8,10 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use outrigger_sidecar_api::{Body, BoxError};
+use tokio::sync::OwnedSemaphorePermit;
+
+/// A longer answer, or one of unknown length, is under way until it is sent. The socket's buffer takes a shorter one.
+const SENT_AT_ONCE: u64 = 64 << 10;
 
 /// The body holds more than the server takes. The text is upstream's.
 #[derive(Debug, Clone, Copy)]
@@ -69,5 +73,70 @@ impl http_body::Body for LimitedBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+/// An answer's body that keeps its place among those under way until it has been sent or given up.
+#[derive(Debug)]
+pub(crate) struct HeldBody {
+    body: Body,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl HeldBody {
+    /// Keeps the permit for as long as the body is sent. A short one frees it now, so the usual case costs nothing.
+    pub(crate) fn until_sent(body: Body, permit: OwnedSemaphorePermit) -> Body {
+        if body
+            .size_hint()
+            .upper()
+            .is_some_and(|upper| upper <= SENT_AT_ONCE)
+        {
+            return body;
+        }
+        Body::boxed(Self {
+            body,
+            _permit: permit,
+        })
+    }
+}
+
+impl http_body::Body for HeldBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    #[test]
+    fn a_long_answer_keeps_its_place_until_it_is_sent() {
+        let places = Arc::new(Semaphore::new(1));
+        let place = || Arc::clone(&places).try_acquire_owned();
+        let short = HeldBody::until_sent(Body::from(Bytes::from_static(b"short")), place().unwrap());
+        let long = HeldBody::until_sent(Body::from(Bytes::from(vec![0; 70_000])), place().unwrap());
+        assert!(place().is_err(), "the long answer is under way");
+        drop(long);
+        assert!(place().is_ok(), "the short one was not");
+        drop(short);
     }
 }

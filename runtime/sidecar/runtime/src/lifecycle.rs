@@ -1,6 +1,7 @@
 //! The life of a sidecar: serve, open, wait for the app, work, drain, close (wire.md §1 "Init order", "Shutdown").
 
 use std::{
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -152,7 +153,11 @@ fn serve_early(assembly: &Arc<Assembly>, servers: &TaskTracker, close: &Cancella
             close.clone(),
         ));
     }
-    tracing::info!(target: LOG, "API gRPC server is running on port {}", assembly.options.grpc_port);
+    tracing::info!(
+        target: LOG,
+        "API gRPC server is running on port {}",
+        bound_port(&assembly.addresses.grpc, assembly.options.grpc_port)
+    );
 }
 
 fn serve_options(assembly: &Assembly) -> ServeOptions {
@@ -176,8 +181,13 @@ fn serve_http(assembly: &Arc<Assembly>, servers: &TaskTracker, close: &Cancellat
             close.clone(),
         ));
     }
-    tracing::info!(target: LOG, "HTTP server is running on port {}", assembly.options.http_port);
+    tracing::info!(target: LOG, "HTTP server is running on port {}", bound_port(&assembly.addresses.http, assembly.options.http_port));
     tracing::info!(target: LOG, "The request body size parameter is: {} bytes", assembly.options.max_body_size);
+}
+
+/// The port that was bound, which is another one than was asked for when that was 0.
+fn bound_port(addresses: &[SocketAddr], asked: u16) -> u16 {
+    addresses.first().map_or(asked, SocketAddr::port)
 }
 
 /// From resources to a sidecar whose app is there.
@@ -245,7 +255,7 @@ async fn register(assembly: &Assembly) {
         app_id: options.app_id.clone(),
         namespace: Namespace::from(options.namespace().unwrap_or("default")),
         internal_address: host::advertised(&options.internal_grpc_listen_address, host_ip, internal.port()),
-        http_port: options.http_port,
+        http_port: bound_port(&assembly.addresses.http, options.http_port),
         instance_id: format!("{}-{}", std::process::id(), internal.port()),
     };
     match tokio::time::timeout(REGISTRATION_TIMEOUT, resolver.register(instance)).await {
