@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Instant};
 
-use http::{Request, Response, header};
+use http::{HeaderMap, Request, Response, header};
 use outrigger_component::SecretString;
 use outrigger_resources::api_rules::GrpcApiRules;
 use outrigger_sidecar_api::Body as RawBody;
@@ -16,7 +16,7 @@ use outrigger_telemetry::{Metrics, Tracer};
 use outrigger_types::AppId;
 use outrigger_wire::dapr::proto::runtime::v1::dapr_server::DaprServer;
 use tokio::sync::Semaphore;
-use tonic::{Status, body::Body};
+use tonic::{Status, body::Body, codec::CompressionEncoding};
 use tower_service::Service as _;
 
 use crate::{
@@ -136,9 +136,12 @@ impl GrpcServer {
             max_message: options.max_body_size,
             read_buffer_size: options.read_buffer_size,
             in_flight: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
-            // Messages are bounded by `Metered` and `Answer`, with grpc-go's answers.
-            dapr: DaprServer::new(Api::new(options))
-                .max_decoding_message_size(usize::MAX)
+            // As they come and go messages are bounded by `Metered` and `Answer`, with grpc-go's answers; here it is
+            // what a compressed one unfolds to.
+            dapr: DaprServer::new(Api::new(options.clone()))
+                .accept_compressed(CompressionEncoding::Gzip)
+                .send_compressed(CompressionEncoding::Gzip)
+                .max_decoding_message_size(usize::try_from(options.max_body_size).unwrap_or(usize::MAX))
                 .max_encoding_message_size(usize::MAX),
         }))
     }
@@ -232,19 +235,30 @@ impl Inner {
         })
     }
 
-    async fn serve(&self, route: Route, request: Request<RawBody>) -> Response<Body> {
+    async fn serve(&self, route: Route, mut request: Request<RawBody>) -> Response<Body> {
         match route {
-            Route::Dapr(_) => match self.dapr.clone().call(request.map(Body::new)).await {
-                Ok(mut response) => {
-                    answer::bound(response.headers_mut());
-                    response
+            Route::Dapr(_) => {
+                answer_as_asked(request.headers_mut());
+                match self.dapr.clone().call(request.map(Body::new)).await {
+                    Ok(mut response) => {
+                        answer::bound(response.headers_mut());
+                        response
+                    }
+                    Err(never) => match never {},
                 }
-                Err(never) => match never {},
-            },
+            }
             Route::TaskHub(_) => self.task_hub.call(request.map(Body::new)).await,
             Route::ReflectionV1 => self.reflection.v1(request.map(Body::new)).await,
             Route::ReflectionV1Alpha => self.reflection.v1alpha(request.map(Body::new)).await,
             Route::Proxy => self.invocation.proxy(request).await.map(Body::new),
         }
+    }
+}
+
+/// A compressed call gets a compressed answer, any other a plain one, as grpc-go has it: most clients name gzip among
+/// what they accept in every call, and between a sidecar and its app nothing is won by it.
+fn answer_as_asked(headers: &mut HeaderMap) {
+    if headers.get("grpc-encoding").is_none_or(|encoding| encoding == "identity") {
+        headers.remove("grpc-accept-encoding");
     }
 }

@@ -24,7 +24,7 @@ use outrigger_wire::{
     },
 };
 use support::{Raw, Sidecar, echo_app};
-use tonic::{Code, Request, client::Grpc};
+use tonic::{Code, Request, client::Grpc, codec::CompressionEncoding};
 use tonic_reflection::pb::{v1, v1alpha};
 use tonic_types::StatusExt as _;
 
@@ -103,6 +103,31 @@ async fn methods_reach_their_services() {
         (status.code(), status.message()),
         (Code::Unimplemented, "this API is currently not implemented")
     );
+}
+
+#[tokio::test]
+async fn a_compressed_call_gets_a_compressed_answer() {
+    let sidecar = Sidecar::start(|options| options.max_body_size = 1 << 20).await;
+    let encoding = |metadata: &tonic::metadata::MetadataMap| metadata.get("grpc-encoding").cloned();
+    let long = "x".repeat(10_000);
+    let mut plain = sidecar
+        .client()
+        .await
+        .accept_compressed(CompressionEncoding::Gzip);
+    let mut compressed = plain.clone().send_compressed(CompressionEncoding::Gzip);
+    compressed.save_state(save("k", long.clone())).await.unwrap();
+    let answer = compressed.get_state(get("k")).await.unwrap();
+    assert_eq!(encoding(answer.metadata()).unwrap(), "gzip");
+    assert_eq!(answer.into_inner().data, long);
+    let answer = plain.get_state(get("k")).await.unwrap();
+    assert_eq!(encoding(answer.metadata()), None);
+    assert_eq!(answer.into_inner().data, long);
+
+    // Two thousand bytes that unfold to two million.
+    let bomb = save("bomb", vec![0; 2 << 20]);
+    let status = compressed.save_state(bomb).await.unwrap_err();
+    assert_ne!(status.code(), Code::Ok, "{status}");
+    assert!(plain.get_state(get("bomb")).await.unwrap().into_inner().data.is_empty());
 }
 
 #[tokio::test]
