@@ -84,18 +84,16 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<()> {
     let record = !args.switch("--no-page") && other.is_none() && only.is_none();
     args.finish()?;
 
-    let load = repo::build("fast", &["outrigger-load"])?.join("outrigger-load");
+    // In one go: by itself, each would have the shared crates built again with its own choice of features.
+    let programs = repo::build(&profile, &["outrigger", "outrigger-load"])?;
+    let load = programs.join("outrigger-load");
     let (ours, build) = match other {
         Some(program) => {
             let build = format!("`{}` in our place", program.display());
             (Side::new("ours", program, &[]), build)
         }
         None => (
-            Side::new(
-                "ours",
-                repo::build(&profile, &["outrigger"])?.join("outrigger"),
-                &["daprd"],
-            ),
+            Side::new("ours", programs.join("outrigger"), &["daprd"]),
             format!("profile `{profile}`"),
         ),
     };

@@ -258,7 +258,10 @@ impl Inner {
 /// A compressed call gets a compressed answer, any other a plain one, as grpc-go has it: most clients name gzip among
 /// what they accept in every call, and between a sidecar and its app nothing is won by it.
 fn answer_as_asked(headers: &mut HeaderMap) {
-    if headers.get("grpc-encoding").is_none_or(|encoding| encoding == "identity") {
+    if headers
+        .get("grpc-encoding")
+        .is_none_or(|encoding| encoding == "identity")
+    {
         headers.remove("grpc-accept-encoding");
     }
 }

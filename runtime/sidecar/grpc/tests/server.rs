@@ -127,7 +127,15 @@ async fn a_compressed_call_gets_a_compressed_answer() {
     let bomb = save("bomb", vec![0; 2 << 20]);
     let status = compressed.save_state(bomb).await.unwrap_err();
     assert_ne!(status.code(), Code::Ok, "{status}");
-    assert!(plain.get_state(get("bomb")).await.unwrap().into_inner().data.is_empty());
+    assert!(
+        plain
+            .get_state(get("bomb"))
+            .await
+            .unwrap()
+            .into_inner()
+            .data
+            .is_empty()
+    );
 }
 
 #[tokio::test]
