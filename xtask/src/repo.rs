@@ -29,6 +29,10 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
+/// What is built for every measurement, in one go: alone, each would have the shared crates compiled again with its own
+/// choice of features.
+pub(crate) const MEASURED: &[&str] = &["outrigger", "outrigger-load"];
+
 /// Builds packages with a profile and gives the directory of their programs.
 pub(crate) fn build(profile: &str, packages: &[&str]) -> anyhow::Result<PathBuf> {
     let mut command = cargo();

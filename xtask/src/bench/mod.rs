@@ -84,8 +84,7 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<()> {
     let record = !args.switch("--no-page") && other.is_none() && only.is_none();
     args.finish()?;
 
-    // In one go: by itself, each would have the shared crates built again with its own choice of features.
-    let programs = repo::build(&profile, &["outrigger", "outrigger-load"])?;
+    let programs = repo::build(&profile, repo::MEASURED)?;
     let load = programs.join("outrigger-load");
     let (ours, build) = match other {
         Some(program) => {

@@ -27,7 +27,7 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<()> {
     let runs: u32 = args.parsed("--runs", 1)?;
     let retries: u32 = args.parsed("--retries", 0)?;
     let parallel: u32 = args.parsed("--parallel", 8)?;
-    let profile = args.value("--profile")?.unwrap_or_else(|| "fast".to_owned());
+    let profile = args.value("--profile")?.unwrap_or_else(|| "release".to_owned());
     let other = args.value("--daprd")?.map(PathBuf::from);
     let our_roles = args.value("--ours")?.unwrap_or_else(|| "daprd".to_owned());
     let keep = !args.switch("--no-ledger") && other.is_none();
@@ -59,8 +59,7 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<()> {
 
     let ours = match &other {
         Some(program) => program.clone(),
-        // The set that is built for every measurement: alone, its crates would be compiled again for fewer features.
-        None => repo::build(&profile, &["outrigger", "outrigger-todo", "outrigger-load"])?.join("outrigger"),
+        None => repo::build(&profile, repo::MEASURED)?.join("outrigger"),
     };
     let ours_name = if other.is_some() {
         "another program".to_owned()
