@@ -123,6 +123,7 @@ impl GrpcServer {
     /// A server of these services.
     #[must_use]
     pub fn new(options: GrpcOptions) -> Self {
+        let max_message = options.max_body_size;
         Self(Arc::new(Inner {
             app_id: options.app_id.clone(),
             task_hub: options.task_hub.clone(),
@@ -133,15 +134,15 @@ impl GrpcServer {
             api_log: options.api_log,
             metrics: options.metrics.clone(),
             tracer: options.tracer.clone(),
-            max_message: options.max_body_size,
+            max_message,
             read_buffer_size: options.read_buffer_size,
             in_flight: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
             // As they come and go messages are bounded by `Metered` and `Answer`, with grpc-go's answers; here it is
             // what a compressed one unfolds to.
-            dapr: DaprServer::new(Api::new(options.clone()))
+            dapr: DaprServer::new(Api::new(options))
                 .accept_compressed(CompressionEncoding::Gzip)
                 .send_compressed(CompressionEncoding::Gzip)
-                .max_decoding_message_size(usize::try_from(options.max_body_size).unwrap_or(usize::MAX))
+                .max_decoding_message_size(usize::try_from(max_message).unwrap_or(usize::MAX))
                 .max_encoding_message_size(usize::MAX),
         }))
     }
