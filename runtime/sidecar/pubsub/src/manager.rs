@@ -327,9 +327,7 @@ impl Manager {
     pub(crate) async fn stop_stream(&self, number: u64) {
         self.wanted.lock().streams.retain(|(other, _)| *other != number);
         let running = self.active.lock().await.streams.remove(&number);
-        if let Some((running, connection)) = running {
-            // Nobody is there to answer any more.
-            connection.hang_up();
+        if let Some((running, _)) = running {
             running.stop().await;
         }
     }

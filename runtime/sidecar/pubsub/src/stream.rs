@@ -202,6 +202,9 @@ impl PubsubService {
         let Spec { pubsub, topic, .. } = &*spec;
         tracing::info!(target: "dapr.runtime.pubsub.streamer", "Subscribing to pubsub '{pubsub}' topic '{topic}' ConnectionID {number}");
         let outcome = self.converse(&mut incoming, &connection, &spec).await;
+        // Nobody is there to answer any more. Whoever drains this subscription already, and keeps the manager for as
+        // long, waits for what is in flight.
+        connection.hang_up();
         self.manager.stop_stream(number).await;
         outcome
     }

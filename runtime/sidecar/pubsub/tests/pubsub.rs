@@ -3,7 +3,7 @@
 mod outbox;
 mod support;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
 use http::StatusCode;
@@ -737,6 +737,27 @@ async fn streams() {
 
     bench.service.stop_forever().await;
     assert_eq!(receive(&mut stream).await.unwrap_err().message(), "stream closed");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_during_the_shutdown_does_not_hold_it_up() {
+    let bench = Bench::new().await;
+    let (app, mut stream) = open(&bench);
+    app.send(initial("ps", "t")).unwrap();
+    assert!(receive(&mut stream).await.is_ok());
+    bench.publish("t", "1").await;
+    event(&mut stream).await;
+    let stopping = bench.service.stop_forever();
+    tokio::pin!(stopping);
+    assert!(
+        futures::poll!(&mut stopping).is_pending(),
+        "the event is in flight"
+    );
+    drop((app, stream));
+    // Far less than the deliveries in flight may take.
+    tokio::time::timeout(Duration::from_secs(5), stopping)
+        .await
+        .expect("nothing is waited for");
 }
 
 #[tokio::test]
