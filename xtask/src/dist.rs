@@ -13,7 +13,8 @@ const LINKS: &[&str] = &["daprd"];
 pub(crate) fn run(mut args: Args) -> anyhow::Result<()> {
     let profile = args.value("--profile")?.unwrap_or_else(|| "release".to_owned());
     args.finish()?;
-    let programs = repo::build(&profile, &["outrigger"])?;
+    // What is shipped is what was measured.
+    let programs = repo::build(&profile, repo::MEASURED)?;
     let version = version()?;
     let host = repo::output("rustc", &["-vV"])
         .and_then(|text| {
