@@ -1,0 +1,6 @@
+//! Exposition, bounds and exporters over real sockets.
+
+mod grpc_collector;
+mod metrics;
+mod otlp;
+mod spans;
