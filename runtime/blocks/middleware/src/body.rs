@@ -47,6 +47,18 @@ impl Body {
         Self::Boxed(BoxBody::new(body.map_err(Into::into)))
     }
 
+    /// The same body, keeping a guard (a permit, a place) until it was sent or given up.
+    #[must_use]
+    pub fn holding<G>(self, guard: G) -> Self
+    where
+        G: Send + Sync + Unpin + 'static,
+    {
+        Self::boxed(Holding {
+            body: self,
+            _guard: guard,
+        })
+    }
+
     /// The bytes, if the body is here already.
     #[must_use]
     pub fn as_whole(&self) -> Option<Bytes> {
@@ -94,6 +106,31 @@ impl http_body::Body for Body {
             Self::Incoming(incoming) => incoming.size_hint(),
             Self::Boxed(boxed) => boxed.size_hint(),
         }
+    }
+}
+
+struct Holding<G> {
+    body: Body,
+    _guard: G,
+}
+
+impl<G: Unpin> http_body::Body for Holding<G> {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

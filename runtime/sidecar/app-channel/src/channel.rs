@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{HeaderValue, Request, Response, Uri, header::HeaderName, uri::PathAndQuery};
-use http_body::{Frame, SizeHint};
+use http_body::Frame;
 use hyper_rustls::HttpsConnector;
 use hyper_util::{
     client::legacy::{self, Client},
@@ -392,38 +392,7 @@ impl Next for Terminal {
 fn hold(response: Response<Body>, permit: Option<OwnedSemaphorePermit>) -> Response<Body> {
     match permit {
         None => response,
-        Some(permit) => response.map(|body| {
-            Body::boxed(Held {
-                body,
-                _permit: permit,
-            })
-        }),
-    }
-}
-
-/// A body that keeps a permit until it is dropped.
-struct Held<P> {
-    body: Body,
-    _permit: P,
-}
-
-impl<P: Unpin> http_body::Body for Held<P> {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        Some(permit) => response.map(|body| body.holding(permit)),
     }
 }
 
@@ -469,12 +438,7 @@ impl GrpcApp {
         let request = self.0.address(request)?;
         let place = self.0.0.lanes.place();
         let response = place.client().request(request).await?;
-        Ok(response.map(|body| {
-            Body::boxed(Held {
-                body,
-                _permit: (permit, place),
-            })
-        }))
+        Ok(response.map(|body| body.holding((permit, place))))
     }
 }
 

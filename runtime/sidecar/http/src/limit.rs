@@ -76,48 +76,17 @@ impl http_body::Body for LimitedBody {
     }
 }
 
-/// An answer's body that keeps its place among those under way until it has been sent or given up.
-#[derive(Debug)]
-pub(crate) struct HeldBody {
-    body: Body,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl HeldBody {
-    /// Keeps the permit for as long as the body is sent. A short one frees it now, so the usual case costs nothing.
-    pub(crate) fn until_sent(body: Body, permit: OwnedSemaphorePermit) -> Body {
-        if body
-            .size_hint()
-            .upper()
-            .is_some_and(|upper| upper <= SENT_AT_ONCE)
-        {
-            return body;
-        }
-        Body::boxed(Self {
-            body,
-            _permit: permit,
-        })
+/// Keeps an answer's place among those under way until it has been sent or given up. A short one frees it now, so the
+/// usual case costs nothing.
+pub(crate) fn until_sent(body: Body, place: OwnedSemaphorePermit) -> Body {
+    if body
+        .size_hint()
+        .upper()
+        .is_some_and(|upper| upper <= SENT_AT_ONCE)
+    {
+        return body;
     }
-}
-
-impl http_body::Body for HeldBody {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+    body.holding(place)
 }
 
 #[cfg(test)]
@@ -132,8 +101,8 @@ mod tests {
     fn a_long_answer_keeps_its_place_until_it_is_sent() {
         let places = Arc::new(Semaphore::new(1));
         let place = || Arc::clone(&places).try_acquire_owned();
-        let short = HeldBody::until_sent(Body::from(Bytes::from_static(b"short")), place().unwrap());
-        let long = HeldBody::until_sent(Body::from(Bytes::from(vec![0; 70_000])), place().unwrap());
+        let short = until_sent(Body::from(Bytes::from_static(b"short")), place().unwrap());
+        let long = until_sent(Body::from(Bytes::from(vec![0; 70_000])), place().unwrap());
         assert!(place().is_err(), "the long answer is under way");
         drop(long);
         assert!(place().is_ok(), "the short one was not");

@@ -17,7 +17,7 @@ use outrigger_sidecar_api::{ApiRequest, Body, BoxError, Endpoint, RenderedError,
 use outrigger_telemetry::{Metrics, metrics::HttpServerRequest};
 use tokio::sync::Semaphore;
 
-use crate::{Cors, LimitedBody, Router, clean, limit::HeldBody, query_unescape};
+use crate::{Cors, LimitedBody, Router, clean, limit::until_sent, query_unescape};
 
 const TOKEN: HeaderName = HeaderName::from_static("dapr-api-token");
 
@@ -105,7 +105,7 @@ impl HttpService {
         if let Some(observed) = observed {
             response = observed.end(response, options);
         }
-        response.map(|body| HeldBody::until_sent(body, permit))
+        response.map(|body| until_sent(body, permit))
     }
 
     /// CORS, then the API token, then the pipeline.
