@@ -17,7 +17,7 @@ const LOG: &str = "dapr.runtime";
 /// the app behind one sidecar could use. `OUTRIGGER_WORKER_THREADS` changes it.
 const WORKER_THREADS: usize = 2;
 
-/// When start-up is over for good, components that needed a second try included: what only it needed is given back.
+/// When start-up is over, but for components whose backend is away: what only it needed is given back.
 const SETTLED_AFTER: Duration = Duration::from_secs(3);
 
 /// Runs the sidecar.

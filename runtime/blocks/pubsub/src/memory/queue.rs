@@ -182,8 +182,7 @@ impl Queue {
                 && state.ready.len() < limit
                 && let Some(due) = state.due_later(first.at, bulk.max_wait, now)
             {
-                let delayed = state.delayed.front().map(|(at, _)| *at);
-                return Take::Wait(due.into_iter().chain(delayed).min());
+                return Take::Wait(due.into_iter().chain(state.next_delayed(now)).min());
             }
             let limit = if state.ready.len() < limit.min(TRICKLE) {
                 1
@@ -193,7 +192,7 @@ impl Queue {
             state.take_ready(limit, &mut batch);
         }
         if batch.is_empty() {
-            Take::Wait(state.delayed.iter().map(|(at, _)| *at).find(|at| *at > now))
+            Take::Wait(state.next_delayed(now))
         } else {
             state.taken += batch.len();
             Take::Batch(batch)
@@ -256,6 +255,11 @@ impl State {
         };
         let due = from + max_wait;
         (due > now).then_some(Some(due))
+    }
+
+    /// When the next redelivery is due. One that is due already and still here waits for its lane, not for a time.
+    fn next_delayed(&self, now: Instant) -> Option<Instant> {
+        self.delayed.iter().map(|(at, _)| *at).find(|at| *at > now)
     }
 
     fn take_delayed(&mut self, now: Instant, limit: usize, batch: &mut Vec<Item>) {

@@ -247,6 +247,35 @@ async fn a_trickle_is_delivered_one_by_one_and_a_flood_in_batches() {
     }
 }
 
+#[tokio::test]
+async fn a_redelivery_that_waits_for_its_lane_is_no_time_to_wake_up_at() {
+    use super::queue::{Fate, Item, Queue, Take};
+    const WAIT: Duration = Duration::from_millis(500);
+    let begin = Instant::now();
+    let item = |key: Option<&str>| Item {
+        data: Bytes::new(),
+        metadata: Arc::default(),
+        key: key.map(Into::into),
+        at: begin,
+    };
+    let bulk = Some(BulkOptions {
+        max_messages: 10,
+        max_wait: WAIT,
+    });
+    let queue = Queue::new("topic".into(), 100, Default::default());
+    assert!(queue.try_push(&vec![item(Some("lane")); 10]));
+    let Take::Batch(batch) = queue.take(bulk, begin) else {
+        panic!("a full batch")
+    };
+    let refused = batch.into_iter().map(|item| (item, Fate::Again(WAIT))).collect();
+    queue.settle(refused, begin);
+    let due = begin + WAIT * 2;
+    // One of the lane goes again, the others are due and wait for it, as does a message of no lane.
+    assert!(matches!(queue.take(bulk, due), Take::Batch(batch) if batch.len() == 1));
+    assert!(queue.try_push(&[item(None)]));
+    assert!(matches!(queue.take(bulk, due), Take::Wait(None)));
+}
+
 fn request(topic: &str) -> SubscribeRequest {
     SubscribeRequest {
         topic: topic.into(),
