@@ -86,7 +86,7 @@ pub trait Reading: Send + Sync + 'static {
 /// A component that calls out.
 pub trait OutputBinding: fmt::Debug + Send + Sync + 'static {
     /// The operations it serves.
-    fn operations(&self) -> &[&'static str];
+    fn operations(&self) -> Vec<&str>;
     /// Runs one operation; `None` where there is nothing to answer.
     fn invoke(
         &self,
@@ -122,7 +122,7 @@ pub trait InputBinding: fmt::Debug + Send + Sync + 'static {
 /// The erased twin of [`OutputBinding`].
 pub trait DynOutputBinding: fmt::Debug + Send + Sync + 'static {
     /// See [`OutputBinding::operations`].
-    fn operations(&self) -> &[&'static str];
+    fn operations(&self) -> Vec<&str>;
     /// See [`OutputBinding::invoke`].
     fn invoke(&self, request: InvokeRequest) -> BoxFuture<'_, Result<Option<InvokeResponse>, InvokeError>>;
     /// See [`OutputBinding::ping`].
@@ -132,7 +132,7 @@ pub trait DynOutputBinding: fmt::Debug + Send + Sync + 'static {
 }
 
 impl<B: OutputBinding> DynOutputBinding for B {
-    fn operations(&self) -> &[&'static str] {
+    fn operations(&self) -> Vec<&str> {
         OutputBinding::operations(self)
     }
     fn invoke(&self, request: InvokeRequest) -> BoxFuture<'_, Result<Option<InvokeResponse>, InvokeError>> {

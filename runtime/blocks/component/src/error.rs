@@ -56,6 +56,24 @@ pub enum Side {
     Us,
 }
 
+/// What a component wants the API to answer, in place of the sidecar's own row (upstream's "kit errors", which
+/// pluggable components send as a `google.rpc.ErrorInfo`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// gRPC code, 0–16.
+    pub grpc: i32,
+    /// HTTP status.
+    pub http: u16,
+    /// Value of `errorCode`.
+    pub code: String,
+    /// The text, as the gRPC status carries it.
+    pub message: String,
+    /// Reason of the error info.
+    pub reason: String,
+    /// Domain of the error info.
+    pub domain: String,
+}
+
 /// An error of a component operation. The message describes its own level only; causes are in `source`.
 #[derive(Debug)]
 pub struct Error(Box<Inner>);
@@ -68,6 +86,7 @@ struct Inner {
     message: Cow<'static, str>,
     context: Vec<(&'static str, String)>,
     source: Option<Box<dyn StdError + Send + Sync>>,
+    answer: Option<Box<Answer>>,
 }
 
 impl Error {
@@ -94,6 +113,7 @@ impl Error {
             message: message.into(),
             context: Vec::new(),
             source: None,
+            answer: None,
         }))
     }
 
@@ -148,6 +168,19 @@ impl Error {
     pub fn with_side(mut self, side: Side) -> Self {
         self.0.side = side;
         self
+    }
+
+    /// With the answer that the component wants the API to give.
+    #[must_use]
+    pub fn with_answer(mut self, answer: Answer) -> Self {
+        self.0.answer = Some(Box::new(answer));
+        self
+    }
+
+    /// The answer that the component wants the API to give, if it decides that.
+    #[must_use]
+    pub fn answer(&self) -> Option<&Answer> {
+        self.0.answer.as_deref()
     }
 
     /// What went wrong.

@@ -8,7 +8,7 @@ mod properties;
 mod registration;
 mod secret;
 
-pub use error::{Error, ErrorKind, Retry, Side};
+pub use error::{Answer, Error, ErrorKind, Retry, Side};
 pub use properties::Properties;
 pub use registration::{Host, Open, Registration, Spec, Validate, open_with};
 pub use secret::SecretString;

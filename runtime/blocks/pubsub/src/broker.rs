@@ -114,6 +114,16 @@ pub trait PubSub: fmt::Debug + Send + Sync + 'static {
     /// What this broker can do.
     fn capabilities(&self) -> Capabilities;
 
+    /// Feature names as the metadata API lists them. A broker that is told its features by another process repeats
+    /// them, also those that mean nothing to us.
+    fn features(&self) -> Vec<String> {
+        self.capabilities()
+            .names()
+            .into_iter()
+            .map(str::to_owned)
+            .collect()
+    }
+
     /// Publishes one message; returns when the broker has it safe.
     fn publish(&self, message: Outgoing) -> impl Future<Output = Result<(), Error>> + Send;
 
@@ -170,6 +180,8 @@ pub trait PubSub: fmt::Debug + Send + Sync + 'static {
 pub trait DynPubSub: fmt::Debug + Send + Sync + 'static {
     /// See [`PubSub::capabilities`].
     fn capabilities(&self) -> Capabilities;
+    /// See [`PubSub::features`].
+    fn features(&self) -> Vec<String>;
     /// See [`PubSub::publish`].
     fn publish(&self, message: Outgoing) -> BoxFuture<'_, Result<(), Error>>;
     /// See [`PubSub::publish_bulk`].
@@ -197,6 +209,9 @@ pub type SharedPubSub = Arc<dyn DynPubSub>;
 impl<P: PubSub> DynPubSub for P {
     fn capabilities(&self) -> Capabilities {
         PubSub::capabilities(self)
+    }
+    fn features(&self) -> Vec<String> {
+        PubSub::features(self)
     }
     fn publish(&self, message: Outgoing) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(PubSub::publish(self, message))

@@ -55,6 +55,16 @@ pub trait StateStore: fmt::Debug + Send + Sync + 'static {
     /// What this store can do. Constant over its life.
     fn capabilities(&self) -> Capabilities;
 
+    /// Feature names as the metadata API lists them. A store that is told its features by another process repeats
+    /// them, also those that mean nothing to us.
+    fn features(&self) -> Vec<String> {
+        self.capabilities()
+            .names()
+            .into_iter()
+            .map(str::to_owned)
+            .collect()
+    }
+
     /// Reads one item; `None` when absent or expired.
     fn get(
         &self,
@@ -144,6 +154,8 @@ pub trait StateStore: fmt::Debug + Send + Sync + 'static {
 pub trait DynStateStore: fmt::Debug + Send + Sync + 'static {
     /// See [`StateStore::capabilities`].
     fn capabilities(&self) -> Capabilities;
+    /// See [`StateStore::features`].
+    fn features(&self) -> Vec<String>;
     /// See [`StateStore::get`].
     fn get<'a>(
         &'a self,
@@ -178,6 +190,9 @@ pub type SharedStateStore = Arc<dyn DynStateStore>;
 impl<S: StateStore> DynStateStore for S {
     fn capabilities(&self) -> Capabilities {
         StateStore::capabilities(self)
+    }
+    fn features(&self) -> Vec<String> {
+        StateStore::features(self)
     }
     fn get<'a>(
         &'a self,

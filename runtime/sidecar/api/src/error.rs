@@ -4,7 +4,9 @@ use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use bytes::Bytes;
 use http::{Response, StatusCode, header};
+use outrigger_component::Answer;
 use outrigger_middleware::Body;
+use outrigger_types::grpc_code_name;
 use serde_json::{Map, Value, json};
 use tonic::Code;
 
@@ -22,6 +24,7 @@ pub enum Category {
     Health,
     Job,
     Lock,
+    Pluggable,
     Pubsub,
     Secret,
     ServiceInvocation,
@@ -43,6 +46,7 @@ impl Category {
             Self::Health => "health",
             Self::Job => "job",
             Self::Lock => "lock",
+            Self::Pluggable => "pluggable",
             Self::Pubsub => "pubsub",
             Self::Secret => "secret",
             Self::ServiceInvocation => "service-invocation",
@@ -61,6 +65,13 @@ pub enum Detail {
         reason: &'static str,
         /// What to know beside it; `None` renders as JSON `null`, as upstream's absent map does.
         metadata: Option<BTreeMap<String, String>>,
+    },
+    /// `google.rpc.ErrorInfo` in the words of a pluggable component.
+    ForeignInfo {
+        /// Its reason.
+        reason: String,
+        /// Its domain.
+        domain: String,
     },
     /// `google.rpc.ResourceInfo`.
     ResourceInfo {
@@ -122,6 +133,22 @@ impl ApiError {
             message: message.into(),
             details: Vec::new(),
         }))
+    }
+
+    /// The answer that a pluggable component decided itself (upstream `pkg/components/pluggable/errors.go`).
+    #[must_use]
+    pub fn from_component(answer: &Answer) -> Self {
+        Self::new(
+            answer.code.clone(),
+            Category::Pluggable,
+            StatusCode::from_u16(answer.http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            Code::from_i32(answer.grpc),
+            answer.message.clone(),
+        )
+        .with_detail(Detail::ForeignInfo {
+            reason: answer.reason.clone(),
+            domain: answer.domain.clone(),
+        })
     }
 
     /// With a further detail: the error takes the rich shape.
@@ -247,6 +274,9 @@ impl ApiError {
                         .collect::<std::collections::HashMap<_, _>>(),
                 )
                 .into(),
+                Detail::ForeignInfo { reason, domain } => {
+                    tonic_types::ErrorInfo::new(reason, domain, std::collections::HashMap::new()).into()
+                }
                 Detail::ResourceInfo {
                     resource_type,
                     resource_name,
@@ -266,7 +296,11 @@ impl ApiError {
     /// The text that upstream prints for a rich error inside other messages.
     #[must_use]
     pub fn kit_text(&self) -> String {
-        format!("api error: code = {:?} desc = {}", self.0.grpc, self.0.message)
+        format!(
+            "api error: code = {} desc = {}",
+            grpc_code_name(self.0.grpc.into()),
+            self.0.message
+        )
     }
 }
 
@@ -287,6 +321,12 @@ impl Detail {
                 "reason": reason,
                 "domain": "dapr.io",
                 "metadata": metadata,
+            }),
+            Self::ForeignInfo { reason, domain } => json!({
+                "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+                "reason": reason,
+                "domain": domain,
+                "metadata": null,
             }),
             Self::ResourceInfo {
                 resource_type,

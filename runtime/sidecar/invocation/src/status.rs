@@ -73,29 +73,6 @@ pub fn status_from_http(status: u16, body: &[u8]) -> Option<Status> {
     Some(Status::with_error_details_vec(code, reason, vec![info.into()]))
 }
 
-/// A code's name as Go prints it.
-fn go_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "Canceled",
-        Code::Unknown => "Unknown",
-        Code::InvalidArgument => "InvalidArgument",
-        Code::DeadlineExceeded => "DeadlineExceeded",
-        Code::NotFound => "NotFound",
-        Code::AlreadyExists => "AlreadyExists",
-        Code::PermissionDenied => "PermissionDenied",
-        Code::ResourceExhausted => "ResourceExhausted",
-        Code::FailedPrecondition => "FailedPrecondition",
-        Code::Aborted => "Aborted",
-        Code::OutOfRange => "OutOfRange",
-        Code::Unimplemented => "Unimplemented",
-        Code::Internal => "Internal",
-        Code::Unavailable => "Unavailable",
-        Code::DataLoss => "DataLoss",
-        Code::Unauthenticated => "Unauthenticated",
-    }
-}
-
 /// Why an invocation came to no answer of the app.
 #[derive(Debug, Clone)]
 pub struct InvokeError {
@@ -179,7 +156,12 @@ impl fmt::Display for InvokeError {
             f.write_str(prefix)?;
         }
         match self.code {
-            Some(code) => write!(f, "rpc error: code = {} desc = {}", go_name(code), self.message),
+            Some(code) => write!(
+                f,
+                "rpc error: code = {} desc = {}",
+                outrigger_types::grpc_code_name(code.into()),
+                self.message
+            ),
             None => f.write_str(&self.message),
         }
     }

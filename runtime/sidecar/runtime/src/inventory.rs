@@ -37,15 +37,14 @@ impl Inventory for RunningInventory {
         }
         table!(state, |store: &outrigger_state::SharedStateStore| {
             let capabilities = store.capabilities();
-            let mut names = capabilities.names();
+            let mut names = store.features();
             if capabilities.etag && capabilities.transactional {
-                names.push("ACTOR");
+                names.push("ACTOR".to_owned());
             }
             names
         });
         table!(pubsub, |broker: &outrigger_pubsub::SharedPubSub| broker
-            .capabilities()
-            .names());
+            .features());
         table!(bindings, |binding: &outrigger_bindings::Binding| {
             let sides = [
                 (binding.input.is_some(), "INPUT_BINDING"),
@@ -53,12 +52,12 @@ impl Inventory for RunningInventory {
             ];
             sides
                 .into_iter()
-                .filter_map(|(has, name)| has.then_some(name))
+                .filter_map(|(has, name)| has.then(|| name.to_owned()))
                 .collect()
         });
         table!(secrets, |store: &outrigger_secrets::SharedSecretStore| {
             if store.multi_valued() {
-                vec!["MULTIPLE_KEY_VALUES_PER_SECRET"]
+                vec!["MULTIPLE_KEY_VALUES_PER_SECRET".to_owned()]
             } else {
                 Vec::new()
             }

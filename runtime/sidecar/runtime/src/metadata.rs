@@ -37,7 +37,7 @@ pub struct ComponentInfo {
     pub version: String,
     /// What it can do.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub capabilities: Vec<&'static str>,
+    pub capabilities: Vec<String>,
 }
 
 /// What the metadata API reads; implemented by the running sidecar.
@@ -317,7 +317,7 @@ impl MetadataApi {
                     name: component.name,
                     r#type: component.type_name,
                     version: component.version,
-                    capabilities: component.capabilities.into_iter().map(str::to_owned).collect(),
+                    capabilities: component.capabilities,
                 })
                 .collect(),
             subscriptions: self

@@ -23,7 +23,7 @@ use tonic::Code;
 
 use crate::{
     StateService, TraceInfo, original_key,
-    service::{Store, error_text, item_metadata, ttl},
+    service::{Store, error_text, item_metadata, or_own, ttl},
 };
 
 impl StateService {
@@ -38,10 +38,11 @@ impl StateService {
             consistency: consistency(request.consistency),
             metadata: metadata(request.metadata),
         };
-        let item = self
-            .read(&store, &key, &options)
-            .await
-            .map_err(|error| errors::state::get_failed(&request.key, store.name(), error_text(&error)))?;
+        let item = self.read(&store, &key, &options).await.map_err(|error| {
+            or_own(&error, || {
+                errors::state::get_failed(&request.key, store.name(), error_text(&error))
+            })
+        })?;
         Ok(
             item.map_or_else(GetStateResponse::default, |item| GetStateResponse {
                 etag: item
@@ -80,13 +81,15 @@ impl StateService {
             ..ReadOptions::default()
         };
         let answers = self.read_many(&store, &keys, &options).await.map_err(|error| {
-            ApiError::new(
-                "ERR_STATE_BULK_GET",
-                Category::State,
-                http::StatusCode::INTERNAL_SERVER_ERROR,
-                Code::Unknown,
-                error_text(&error),
-            )
+            or_own(&error, || {
+                ApiError::new(
+                    "ERR_STATE_BULK_GET",
+                    Category::State,
+                    http::StatusCode::INTERNAL_SERVER_ERROR,
+                    Code::Unknown,
+                    error_text(&error),
+                )
+            })
         })?;
         let items = keys
             .iter()
@@ -128,8 +131,10 @@ impl StateService {
             return Ok(());
         }
         let failed = |error: &RunError<Error>| {
-            errors::state::save_failed(store.name(), error_text(error))
-                .with_codes(http::StatusCode::INTERNAL_SERVER_ERROR, code(error))
+            or_own(error, || {
+                errors::state::save_failed(store.name(), error_text(error))
+                    .with_codes(http::StatusCode::INTERNAL_SERVER_ERROR, code(error))
+            })
         };
         let mut operations = Vec::with_capacity(request.states.len());
         for item in request.states {
@@ -169,8 +174,10 @@ impl StateService {
         self.write_each(&store, vec![operation], "delete")
             .await
             .map_err(|error| {
-                errors::state::delete_failed(&request.key, error_text(&error))
-                    .with_codes(http::StatusCode::INTERNAL_SERVER_ERROR, code(&error))
+                or_own(&error, || {
+                    errors::state::delete_failed(&request.key, error_text(&error))
+                        .with_codes(http::StatusCode::INTERNAL_SERVER_ERROR, code(&error))
+                })
             })
     }
 
@@ -191,8 +198,10 @@ impl StateService {
         self.write_each(&store, operations, "bulk_delete")
             .await
             .map_err(|error| {
-                errors::state::bulk_delete_failed(store.name(), error_text(&error))
-                    .with_codes(http::StatusCode::INTERNAL_SERVER_ERROR, code(&error))
+                or_own(&error, || {
+                    errors::state::bulk_delete_failed(store.name(), error_text(&error))
+                        .with_codes(http::StatusCode::INTERNAL_SERVER_ERROR, code(&error))
+                })
             })
     }
 

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     StateService, TraceInfo, go_value,
-    service::{Store, error_text, item_metadata, ttl},
+    service::{Store, error_text, item_metadata, own_answer, ttl},
 };
 
 const GROUP: Group = Group {
@@ -148,10 +148,10 @@ impl StateService {
                 .unwrap_or_default(),
             metadata: request.query_metadata(),
         };
-        let item = self
-            .read(&store, &stored_key, &options)
-            .await
-            .map_err(|error| errors::state::get_failed(key, store.name(), error_text(&error)))?;
+        let item = self.read(&store, &stored_key, &options).await.map_err(|error| {
+            let (status, text) = status_of(&error);
+            errors::state::get_failed(key, store.name(), text).with_codes(status, tonic::Code::Internal)
+        })?;
         let Some(item) = item else {
             return Ok(Reply::no_content());
         };
@@ -251,12 +251,13 @@ impl StateService {
                 ..ReadOptions::default()
             };
             let answers = self.read_many(&store, &keys, &options).await.map_err(|error| {
+                let (status, text) = status_of(&error);
                 ApiError::new(
                     "ERR_STATE_BULK_GET",
                     Category::State,
-                    StatusCode::INTERNAL_SERVER_ERROR,
+                    status,
                     tonic::Code::Internal,
-                    error_text(&error),
+                    text,
                 )
             })?;
             for (i, (key, answer)) in keys.iter().zip(answers).enumerate() {
@@ -457,7 +458,10 @@ fn delete(
 }
 
 fn status_of(error: &RunError<Error>) -> (StatusCode, String) {
+    // A component that decides its answer decides the status; the words around its text stay the sidecar's.
+    let own = own_answer(error).and_then(|answer| StatusCode::from_u16(answer.http).ok());
     let status = match error {
+        _ if own.is_some() => own.unwrap_or_default(),
         RunError::Op(error) => match error.kind() {
             ErrorKind::EtagMismatch => StatusCode::CONFLICT,
             ErrorKind::EtagInvalid => StatusCode::BAD_REQUEST,

@@ -10,7 +10,10 @@ use outrigger_state::{Filter, Page, Query, QueryResult, ReadOptions, SortKey};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{StateService, original_key, service::error_text};
+use crate::{
+    StateService, original_key,
+    service::{error_text, or_own},
+};
 
 /// How deep filters may nest.
 const MAX_DEPTH: usize = 64;
@@ -120,7 +123,11 @@ impl StateService {
         self.policy(&store)
             .run(|_| store.loaded.instance.query(query.clone(), options.clone()))
             .await
-            .map_err(|error| errors::state::query_failed(store.name(), error_text(&error)))
+            .map_err(|error| {
+                or_own(&error, || {
+                    errors::state::query_failed(store.name(), error_text(&error))
+                })
+            })
     }
 
     pub(crate) async fn http_query(

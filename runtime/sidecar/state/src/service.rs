@@ -7,7 +7,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use outrigger_component::{Error, Metadata, Properties};
+use outrigger_component::{Answer, Error, ErrorKind, Metadata, Properties};
 use outrigger_engine_resiliency::ComponentKind;
 use outrigger_sidecar_api::{ApiError, Components, Loaded, Missing, errors};
 use outrigger_sidecar_resilience::{Policy, ResilienceProvider, RunError};
@@ -188,7 +188,7 @@ impl StateService {
         let began = self.clock();
         let read: Result<_, RunError<Error>> = self
             .policy(store)
-            .run(|_| async { Ok::<_, Error>(store.loaded.instance.get_many(keys, options).await) })
+            .run(|_| async { whole(store.loaded.instance.get_many(keys, options).await) })
             .await;
         self.count(store, "bulk_get", &read, began);
         let mut answers = read?;
@@ -293,6 +293,32 @@ impl StateService {
             Some(keys) => keys.encrypt(&plain(&value)).map(Value::Binary),
         }
     }
+}
+
+/// What holds of all keys is an error of the call and not of each: the backend is away, or the component decided on
+/// an answer to the whole.
+fn whole<T>(mut answers: Vec<Result<T, Error>>) -> Result<Vec<Result<T, Error>>, Error> {
+    let of_all = |answer: &Result<T, Error>| {
+        let error = answer.as_ref().err();
+        error.is_some_and(|error| error.kind() == ErrorKind::Unavailable || error.answer().is_some())
+    };
+    if !answers.is_empty() && answers.iter().all(of_all) {
+        return answers.swap_remove(0).map(|_| Vec::new());
+    }
+    Ok(answers)
+}
+
+/// The answer that the component decided itself, in place of the sidecar's row.
+pub(crate) fn own_answer(error: &RunError<Error>) -> Option<&Answer> {
+    match error {
+        RunError::Op(error) => error.answer(),
+        _ => None,
+    }
+}
+
+/// The row for a surface that repeats the component's own answer where there is one.
+pub(crate) fn or_own(error: &RunError<Error>, row: impl FnOnce() -> ApiError) -> ApiError {
+    own_answer(error).map_or_else(row, ApiError::from_component)
 }
 
 /// Reads `ttlInSeconds`.

@@ -263,9 +263,9 @@ fn verb(operation: &str) -> Option<(Method, bool)> {
 }
 
 impl OutputBinding for HttpBinding {
-    fn operations(&self) -> &[&'static str] {
+    fn operations(&self) -> Vec<&str> {
         // `create` is the old name of `post`.
-        &[
+        vec![
             "create", "get", "head", "post", "put", "patch", "delete", "options", "trace",
         ]
     }

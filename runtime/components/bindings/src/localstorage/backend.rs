@@ -234,8 +234,8 @@ fn walk(root: &Path, files: &mut Vec<String>) -> io::Result<()> {
 }
 
 impl OutputBinding for LocalStorage {
-    fn operations(&self) -> &[&'static str] {
-        &["create", "get", "list", "delete"]
+    fn operations(&self) -> Vec<&str> {
+        vec!["create", "get", "list", "delete"]
     }
 
     async fn invoke(&self, request: InvokeRequest) -> Result<Option<InvokeResponse>, InvokeError> {

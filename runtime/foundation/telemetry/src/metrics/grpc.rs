@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use outrigger_types::grpc_code_name;
+
 use super::{
     Counter, Families, Family, Histogram, MAX_SERIES_PER_FAMILY, Metrics, MetricsError, http::bytes,
     series::SeriesMap, whole_milliseconds,
@@ -26,7 +28,7 @@ struct Side {
 
 impl Side {
     fn record(&self, app_id: &str, method: &str, code: i32, sizes: Option<(u64, u64)>, elapsed: Duration) {
-        let status = code_name(code);
+        let status = grpc_code_name(code);
         let elapsed = whole_milliseconds(elapsed);
         let record = |series: &Arc<CallSeries>| {
             series.completed.inc();
@@ -125,29 +127,6 @@ impl GrpcFamilies {
     }
 }
 
-/// A gRPC status code as Go prints it.
-fn code_name(code: i32) -> &'static str {
-    match code {
-        0 => "OK",
-        1 => "Canceled",
-        3 => "InvalidArgument",
-        4 => "DeadlineExceeded",
-        5 => "NotFound",
-        6 => "AlreadyExists",
-        7 => "PermissionDenied",
-        8 => "ResourceExhausted",
-        9 => "FailedPrecondition",
-        10 => "Aborted",
-        11 => "OutOfRange",
-        12 => "Unimplemented",
-        13 => "Internal",
-        14 => "Unavailable",
-        15 => "DataLoss",
-        16 => "Unauthenticated",
-        _ => "Unknown",
-    }
-}
-
 impl Metrics {
     /// Counts a unary call received. `method` is the full method (`/package.Service/Method`), `code` the gRPC
     /// status code.
@@ -209,7 +188,7 @@ impl Metrics {
     /// Counts an app health probe over gRPC.
     pub fn grpc_health_probe(&self, code: i32, elapsed: Duration) {
         let Some(inner) = self.0.as_deref() else { return };
-        let labels = [inner.app_id.as_str(), code_name(code)];
+        let labels = [inner.app_id.as_str(), grpc_code_name(code)];
         inner.grpc.health_completed.with(&labels, Counter::inc);
         inner
             .grpc

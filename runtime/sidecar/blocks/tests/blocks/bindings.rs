@@ -41,8 +41,8 @@ struct Sink {
 }
 
 impl OutputBinding for Sink {
-    fn operations(&self) -> &[&'static str] {
-        &["create", "fail", "nothing"]
+    fn operations(&self) -> Vec<&str> {
+        vec!["create", "fail", "nothing"]
     }
 
     async fn invoke(&self, request: InvokeRequest) -> Result<Option<InvokeResponse>, InvokeError> {
