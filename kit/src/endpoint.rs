@@ -10,8 +10,9 @@ use crate::Error;
 /// The process environment as passed in, so that tests and several services in one process need no globals.
 pub type Environment = BTreeMap<String, String>;
 
-/// Dapr's default HTTP port.
+/// Dapr's default HTTP and gRPC ports.
 const DEFAULT_PORT: u16 = 3500;
+const DEFAULT_GRPC_PORT: u16 = 50001;
 
 /// A base address without a trailing slash.
 #[derive(Clone, PartialEq, Eq)]
@@ -40,18 +41,58 @@ impl Endpoint {
     /// # Errors
     /// [`Error::Invalid`] if a variable is set to something that is no address or port.
     pub fn from_environment(environment: &Environment) -> Result<Self, Error> {
-        let set = |name: &str| environment.get(name).filter(|value| !value.trim().is_empty());
-        if let Some(endpoint) = set("DAPR_HTTP_ENDPOINT") {
+        if let Some(endpoint) = set(environment, "DAPR_HTTP_ENDPOINT") {
             return Self::parse(endpoint);
         }
-        let port = match set("DAPR_HTTP_PORT") {
-            None => DEFAULT_PORT,
+        Self::on_this_host(environment, "DAPR_HTTP_PORT", DEFAULT_PORT)
+    }
+
+    /// The gRPC endpoint: `DAPR_GRPC_ENDPOINT`, else `DAPR_GRPC_PORT` on this host, else Dapr's default port.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if a variable is set to something that is no address or port.
+    pub fn grpc_from_environment(environment: &Environment) -> Result<Self, Error> {
+        if let Some(endpoint) = set(environment, "DAPR_GRPC_ENDPOINT") {
+            return Self::parse_grpc(endpoint);
+        }
+        Self::on_this_host(environment, "DAPR_GRPC_PORT", DEFAULT_GRPC_PORT)
+    }
+
+    /// Parses a gRPC endpoint as Dapr's SDKs write it: `host:port`, `dns:host:port`, `http://…`, `https://…`, and
+    /// `?tls=true` after any of them (dapr docs, "Dapr API endpoints").
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if it is no such address.
+    pub fn parse_grpc(text: &str) -> Result<Self, Error> {
+        let (address, query) = text.trim().split_once('?').unwrap_or((text.trim(), ""));
+        let tls = match query {
+            "" | "tls=false" => false,
+            "tls=true" => true,
+            _ => {
+                return Err(Error::Invalid(format!(
+                    "gRPC endpoint {text:?}: after ? only tls=true or tls=false is known"
+                )));
+            }
+        };
+        let address = address
+            .strip_prefix("dns:")
+            .unwrap_or(address)
+            .trim_start_matches('/');
+        if address.starts_with("http://") || address.starts_with("https://") {
+            return Self::parse(address);
+        }
+        Self::parse(&format!("{}://{address}", if tls { "https" } else { "http" }))
+    }
+
+    fn on_this_host(environment: &Environment, variable: &str, default: u16) -> Result<Self, Error> {
+        let port = match set(environment, variable) {
+            None => default,
             Some(port) => port
                 .trim()
                 .parse::<u16>()
                 .ok()
                 .filter(|port| *port != 0)
-                .ok_or_else(|| Error::Invalid(format!("DAPR_HTTP_PORT {port:?} is not a port (1-65535)")))?,
+                .ok_or_else(|| Error::Invalid(format!("{variable} {port:?} is not a port (1-65535)")))?,
         };
         Ok(Self(format!("http://127.0.0.1:{port}")))
     }
@@ -64,6 +105,11 @@ impl Endpoint {
     pub(crate) fn is_tls(&self) -> bool {
         self.0.starts_with("https:")
     }
+}
+
+/// A variable that is set to more than blanks.
+fn set<'a>(environment: &'a Environment, name: &str) -> Option<&'a String> {
+    environment.get(name).filter(|value| !value.trim().is_empty())
 }
 
 impl fmt::Display for Endpoint {
@@ -151,6 +197,24 @@ mod tests {
         ] {
             assert!(found(&[(name, value)]).is_err(), "{name}={value}");
         }
+    }
+
+    #[test]
+    fn grpc_endpoints_have_several_spellings() {
+        for (text, expected) in [
+            ("localhost:50001", "http://localhost:50001"),
+            ("dns:dapr.example:443?tls=true", "https://dapr.example:443"),
+            ("https://dapr.example", "https://dapr.example"),
+            ("http://dapr.example:80", "http://dapr.example:80"),
+        ] {
+            assert_eq!(Endpoint::parse_grpc(text).unwrap().as_str(), expected);
+        }
+        assert!(Endpoint::parse_grpc("host:1?tls=perhaps").is_err());
+        let environment = Environment::from([("DAPR_GRPC_PORT".to_owned(), "4001".to_owned())]);
+        assert_eq!(
+            Endpoint::grpc_from_environment(&environment).unwrap().as_str(),
+            "http://127.0.0.1:4001"
+        );
     }
 
     #[test]

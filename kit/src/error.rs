@@ -77,6 +77,14 @@ pub enum Error {
     /// The outbox holds as many unsent events as it may (see [`crate::outbox`]).
     #[error("the outbox is full: {0} events wait to be sent")]
     OutboxFull(usize),
+    /// Too many calls of the dependency failed lately; nothing was sent (E1.7).
+    #[error("{dependency} is left alone after too many failures; try again in {retry_after:?}")]
+    CircuitOpen {
+        /// `dapr` for the sidecar, `app <id>` for an app.
+        dependency: String,
+        /// When it is worth trying again.
+        retry_after: Duration,
+    },
     /// The request cannot be made from what was passed.
     #[error("invalid request: {0}")]
     Invalid(String),
@@ -90,7 +98,17 @@ impl Error {
             Self::SidecarUnavailable { .. }
             | Self::Timeout(_)
             | Self::AppUnavailable { .. }
+            | Self::CircuitOpen { .. }
             | Self::OutboxFull(_) => true,
+            Self::Status { status, .. } => transient(*status),
+            _ => false,
+        }
+    }
+
+    /// Whether it speaks against the health of what was called, and so counts for its circuit breaker.
+    pub(crate) fn is_failure(&self) -> bool {
+        match self {
+            Self::SidecarUnavailable { .. } | Self::Timeout(_) | Self::AppUnavailable { .. } => true,
             Self::Status { status, .. } => transient(*status),
             _ => false,
         }
@@ -101,6 +119,7 @@ impl Error {
     pub fn never_sent(&self) -> bool {
         match self {
             Self::SidecarUnavailable { reached, .. } => !reached,
+            Self::CircuitOpen { .. } => true,
             Self::Status { status, .. } => *status == StatusCode::TOO_MANY_REQUESTS,
             _ => false,
         }

@@ -1,7 +1,9 @@
 #![doc = include_str!("../README.md")]
 
 pub mod app;
+mod breaker;
 pub mod client;
+pub mod configuration;
 mod endpoint;
 mod error;
 mod event;
@@ -11,8 +13,10 @@ mod retry;
 pub mod settings;
 pub mod testing;
 
-pub use app::{Ack, App, ServeError, Subscription};
+pub use app::{Ack, App, BindingEvent, ServeError, Subscription};
+pub use breaker::{BreakerPolicy, BreakerState};
 pub use client::Client;
+pub use configuration::Configuration;
 pub use endpoint::{Endpoint, Environment};
 pub use error::Error;
 pub use event::{Event, EventError};

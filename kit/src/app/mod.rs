@@ -1,6 +1,8 @@
 //! A service behind a sidecar: an axum router with what Dapr expects of an app (E1.2).
 
 mod ack;
+mod binding;
+mod callback;
 mod gate;
 mod startup;
 mod subscription;
@@ -20,10 +22,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use ack::Ack;
+pub use binding::BindingEvent;
 pub use subscription::Subscription;
 
+use crate::configuration::Configuration;
 use crate::endpoint::Token;
-use crate::health::{Health, HealthEntry, Scope};
+use crate::health::{ComponentChecks, Health, HealthEntry, Scope};
 use crate::{Client, Environment, Error, Event};
 use startup::Startup;
 use subscription::Subscriptions;
@@ -40,6 +44,7 @@ pub struct App {
     client: Client,
     router: Router,
     subscriptions: Subscriptions,
+    bindings: Vec<String>,
     health: Health,
     token: Option<Token>,
     health_timeout: Duration,
@@ -65,6 +70,7 @@ impl App {
             client,
             router: Router::new(),
             subscriptions: Subscriptions::default(),
+            bindings: Vec::new(),
             health: Health::default(),
             token: None,
             health_timeout: DEFAULT_HEALTH_TIMEOUT,
@@ -148,6 +154,60 @@ impl App {
         self
     }
 
+    /// Handles what an input binding reads. The binding's component has to have this name, or name it as its `route`.
+    /// An error, or [`Ack::Retry`], has it read again where the binding can.
+    #[must_use]
+    pub fn binding<F, Fut>(mut self, name: impl Into<String>, handler: F) -> Self
+    where
+        F: Fn(BindingEvent) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future + Send + 'static,
+        Fut::Output: Into<Ack>,
+    {
+        let name = name.into();
+        let read = move |metadata: http::HeaderMap, data: bytes::Bytes| {
+            let handler = handler.clone();
+            async move { binding::answer(handler(BindingEvent { data, metadata }).await.into()) }
+        };
+        // The sidecar asks by OPTIONS whether the app wants the binding at all.
+        let route = post(read).options(|| std::future::ready(http::StatusCode::OK));
+        self.router = self.router.route(&format!("/{name}"), route);
+        self.bindings.push(name);
+        self
+    }
+
+    /// Keeps configuration values fresh: reads them before the service is ready (a store that does not answer does
+    /// not hold it up), then follows their changes.
+    #[must_use]
+    pub fn configuration(mut self, configuration: &Configuration) -> Self {
+        let shared = configuration.clone();
+        let update =
+            move |axum::extract::Path((store, _)): axum::extract::Path<(String, String)>,
+                  axum::Json(update): axum::Json<crate::configuration::Update>| {
+                shared.update(&store, update);
+                std::future::ready(http::StatusCode::OK)
+            };
+        self.router = self.router.route("/configuration/{store}/{key}", post(update));
+        let first = configuration.clone();
+        let follow = configuration.clone();
+        self.recover("configuration", move || {
+            let configuration = first.clone();
+            async move {
+                if let Err(error) = configuration.refresh().await {
+                    tracing::warn!(%error, "starting with defaults for what a configuration store does not tell");
+                }
+                Ok(())
+            }
+        })
+        .background(move |stop| follow.follow(stop))
+    }
+
+    /// Looks at components as part of the service's health (E1.10).
+    #[must_use]
+    pub fn components(self, checks: ComponentChecks) -> Self {
+        checks.register(&self.health, &self.client);
+        self
+    }
+
     /// Adds a health check.
     #[must_use]
     pub fn health_check<F, Fut>(self, name: impl Into<String>, scope: Scope, check: F) -> Self
@@ -197,6 +257,7 @@ impl App {
     /// All routes, as [`serve`](Self::serve) serves them.
     fn build(&self, startup: &Arc<Startup>) -> Router {
         let subscriptions = self.subscriptions.document();
+        let document = subscriptions.clone();
         let mut gated = self.router.clone();
         // A layer over no routes at all is a mistake to axum.
         if gated.has_routes() {
@@ -205,18 +266,25 @@ impl App {
         let callbacks = Router::new()
             .route(
                 "/dapr/subscribe",
-                get(move || async move { axum::Json(subscriptions) }),
+                get(move || async move { axum::Json(document) }),
             )
             .route(
                 "/dapr/config",
                 get(|| async { axum::Json(serde_json::json!({})) }),
             )
             .merge(gated);
+        // Over gRPC the token is in the call's metadata, and what is behind it needs no second check.
+        let grpc = callback::routes(
+            callbacks.clone().merge(self.health.routes()),
+            subscriptions,
+            self.bindings.clone(),
+            self.token.clone(),
+        );
         let callbacks = match &self.token {
             None => callbacks,
             Some(token) => callbacks.layer(from_fn_with_state(token.clone(), gate::token)),
         };
-        callbacks.merge(self.health.routes())
+        callbacks.merge(self.health.routes()).merge(grpc)
     }
 
     /// Serves until `shutdown` resolves. Listening begins at once, because the sidecar waits for the port; routes
@@ -281,6 +349,10 @@ impl App {
         self.health.register("startup", Scope::Readiness, move || {
             let entry = state.entry();
             async move { entry }
+        });
+        let client = self.client.clone();
+        self.health.register("circuits", Scope::Report, move || {
+            std::future::ready(client.circuits_entry())
         });
         let client = self.client.clone();
         self.health.register("dapr", Scope::Readiness, move || {

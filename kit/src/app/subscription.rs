@@ -72,6 +72,36 @@ pub(super) struct Entry {
     metadata: BTreeMap<String, String>,
 }
 
+impl Entry {
+    pub(super) fn pubsub(&self) -> &str {
+        &self.pubsubname
+    }
+
+    pub(super) fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    pub(super) fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    pub(super) fn dead_letter_topic(&self) -> Option<&str> {
+        self.dead_letter_topic.as_deref()
+    }
+
+    pub(super) fn default_route(&self) -> Option<&str> {
+        self.routes.default.as_deref()
+    }
+
+    /// Conditions and their routes, in their order.
+    pub(super) fn rules(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.routes
+            .rules
+            .iter()
+            .map(|rule| (rule.condition.as_str(), rule.path.as_str()))
+    }
+}
+
 #[derive(Debug, Clone, Default, Serialize)]
 struct Routes {
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -44,4 +44,40 @@ impl Client {
         }
         decode("the configuration", &answer.body)
     }
+
+    /// Asks the sidecar to post changes of these keys, or of all with an empty list, to the app, at
+    /// `/configuration/<store>/<key>` (A9.2). Answers the subscription's id.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] without such a store; those of the sidecar.
+    pub async fn subscribe_configuration(&self, store: &str, keys: &[&str]) -> Result<String, Error> {
+        #[derive(Deserialize)]
+        struct Body {
+            id: String,
+        }
+        let mut path = format!(
+            "/v1.0/configuration/{}/subscribe",
+            name("configuration store", store)?
+        );
+        for (index, key) in keys.iter().enumerate() {
+            path.push(if index == 0 { '?' } else { '&' });
+            path.push_str("key=");
+            path.push_str(&escape(key));
+        }
+        let answer = self.call(Call::new(Method::GET, path)).await?;
+        decode::<Body>("the subscription", &answer.body).map(|body| body.id)
+    }
+
+    /// Ends a subscription.
+    ///
+    /// # Errors
+    /// Those of the sidecar.
+    pub async fn unsubscribe_configuration(&self, store: &str, id: &str) -> Result<(), Error> {
+        let path = format!(
+            "/v1.0/configuration/{}/{}/unsubscribe",
+            name("configuration store", store)?,
+            name("subscription", id)?
+        );
+        self.call(Call::new(Method::GET, path)).await.map(drop)
+    }
 }

@@ -98,19 +98,22 @@ impl Invocation {
     ///
     /// # Errors
     /// [`Error::SidecarUnavailable`], [`Error::AppUnavailable`] if the sidecar cannot reach the app,
-    /// [`Error::Timeout`], [`Error::Invalid`].
+    /// [`Error::CircuitOpen`] if too many calls of it failed lately, [`Error::Timeout`], [`Error::Invalid`].
     pub async fn send(self) -> Result<InvocationResponse, Error> {
         let mut call = self.call?;
         // A missing app is retried here and not by the general rule, because its sign is in the body.
         let idempotent = call.idempotent && call.retry;
         call.idempotent = idempotent;
+        let breaker = self.client.0.breakers.app(&self.app_id);
         let mut attempt = 0;
         loop {
+            let permit = breaker.admit()?;
             let answer = self.client.call_accepting(call.clone(), |_| true).await?;
             let unreachable = (answer.status == StatusCode::INTERNAL_SERVER_ERROR)
                 .then(|| serde_json::from_slice::<ErrorBody>(&answer.body).ok())
                 .flatten()
                 .filter(|body| body.error_code == "ERR_DIRECT_INVOKE");
+            permit.record(unreachable.is_some());
             let Some(body) = unreachable else {
                 return Ok(InvocationResponse {
                     status: answer.status,

@@ -128,6 +128,7 @@ impl Client {
     async fn probe(&self, path: &str) -> Result<(), Error> {
         let mut call = Call::new(Method::GET, path.to_owned());
         call.retry = false;
+        call.guarded = false;
         call.timeout = Some(PROBE_TIMEOUT);
         self.call(call).await.map(drop)
     }

@@ -5,6 +5,7 @@
 
 mod bindings;
 mod configuration;
+mod grpc;
 mod invoke;
 mod lock;
 mod metadata;
@@ -14,6 +15,7 @@ mod state;
 mod transport;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,17 +26,22 @@ use serde::de::DeserializeOwned;
 
 pub use bindings::BindingResponse;
 pub use configuration::ConfigurationItem;
+pub use grpc::{ApiToken, GrpcClient};
 pub use invoke::{Invocation, InvocationResponse};
 pub use lock::{Lock, UnlockStatus};
 pub use metadata::{Metadata, MetadataComponent, MetadataSubscription};
 pub use publish::{BulkEntry, FailedEntry, Publication};
 pub use state::{Concurrency, Consistency, Item, Operation, Save, StateStore};
 
+use crate::breaker::Breakers;
 use crate::endpoint::{Endpoint, Token};
-use crate::{Environment, Error, RetryPolicy};
+use crate::health::HealthEntry;
+use crate::{BreakerPolicy, BreakerState, Environment, Error, RetryPolicy};
 
 /// Answers longer than this are refused; Dapr's own default body limit is 4 MiB.
 const MAX_ANSWER: usize = 32 << 20;
+/// The pause between two looks at a sidecar that is left alone.
+const LOOK_PAUSE: Duration = Duration::from_millis(200);
 /// A call that names no time limit gets this one.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -45,9 +52,13 @@ pub struct Client(Arc<Inner>);
 struct Inner {
     transport: transport::Transport,
     endpoint: Endpoint,
+    grpc_endpoint: Endpoint,
     token: Option<HeaderValue>,
     retry: RetryPolicy,
     timeout: Duration,
+    breakers: Breakers,
+    /// Whether a look at the health of a sidecar with an open circuit is under way.
+    looking: AtomicBool,
 }
 
 impl std::fmt::Debug for Client {
@@ -62,8 +73,10 @@ impl std::fmt::Debug for Client {
 #[derive(Debug, Clone, Default)]
 pub struct Builder {
     endpoint: Option<String>,
+    grpc_endpoint: Option<String>,
     token: Option<Token>,
     retry: Option<RetryPolicy>,
+    breaker: Option<BreakerPolicy>,
     timeout: Option<Duration>,
     environment: Environment,
 }
@@ -73,6 +86,13 @@ impl Builder {
     #[must_use]
     pub fn endpoint(mut self, endpoint: impl Into<String>) -> Self {
         self.endpoint = Some(endpoint.into());
+        self
+    }
+
+    /// The sidecar's gRPC address, in any spelling of [`Endpoint::parse_grpc`].
+    #[must_use]
+    pub fn grpc_endpoint(mut self, endpoint: impl Into<String>) -> Self {
+        self.grpc_endpoint = Some(endpoint.into());
         self
     }
 
@@ -90,6 +110,13 @@ impl Builder {
         self
     }
 
+    /// When the sidecar, or an app that is called, is left alone after failures.
+    #[must_use]
+    pub fn breaker(mut self, breaker: BreakerPolicy) -> Self {
+        self.breaker = Some(breaker);
+        self
+    }
+
     /// The time limit of one attempt of a call; 30 s unless set.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
@@ -97,7 +124,8 @@ impl Builder {
         self
     }
 
-    /// Where `DAPR_HTTP_ENDPOINT`, `DAPR_HTTP_PORT`, `DAPR_API_TOKEN` and the retry settings are looked up.
+    /// Where `DAPR_HTTP_ENDPOINT`, `DAPR_HTTP_PORT`, `DAPR_GRPC_ENDPOINT`, `DAPR_GRPC_PORT`, `DAPR_API_TOKEN`, the retry and the breaker settings are
+    /// looked up.
     #[must_use]
     pub fn environment(mut self, environment: Environment) -> Self {
         self.environment = environment;
@@ -112,6 +140,10 @@ impl Builder {
         let endpoint = match &self.endpoint {
             Some(endpoint) => Endpoint::parse(endpoint)?,
             None => Endpoint::from_environment(&self.environment)?,
+        };
+        let grpc_endpoint = match &self.grpc_endpoint {
+            Some(endpoint) => Endpoint::parse_grpc(endpoint)?,
+            None => Endpoint::grpc_from_environment(&self.environment)?,
         };
         let token = match self
             .token
@@ -129,9 +161,16 @@ impl Builder {
             Some(retry) => retry,
             None => RetryPolicy::from_environment(&self.environment)?,
         };
+        let breaker = match self.breaker {
+            Some(breaker) => breaker,
+            None => BreakerPolicy::from_environment(&self.environment)?,
+        };
         Ok(Client(Arc::new(Inner {
+            breakers: Breakers::new(breaker),
+            looking: AtomicBool::new(false),
             transport: transport::Transport::new(&endpoint)?,
             endpoint,
+            grpc_endpoint,
             token,
             retry,
             timeout: self.timeout.unwrap_or(DEFAULT_TIMEOUT),
@@ -150,6 +189,8 @@ pub(crate) struct Call {
     idempotent: bool,
     timeout: Option<Duration>,
     retry: bool,
+    /// Whether it heeds the sidecar's breaker; a look at its health does not.
+    guarded: bool,
 }
 
 impl Call {
@@ -163,6 +204,7 @@ impl Call {
             idempotent,
             timeout: None,
             retry: true,
+            guarded: true,
         }
     }
 
@@ -220,9 +262,27 @@ impl Client {
     async fn call_accepting(&self, call: Call, accept: impl Fn(&Answer) -> bool) -> Result<Answer, Error> {
         let mut attempt = 0;
         loop {
-            let error = match self.attempt(&call).await {
-                Ok(answer) if accept(&answer) => return Ok(answer),
-                Ok(answer) => Error::from_answer(answer.status, &answer.body),
+            let permit = match call
+                .guarded
+                .then(|| self.0.breakers.sidecar().admit())
+                .transpose()
+            {
+                Ok(permit) => permit,
+                Err(error) => {
+                    self.look_at_health();
+                    return Err(error);
+                }
+            };
+            let outcome = match self.attempt(&call).await {
+                Ok(answer) if accept(&answer) => Ok(answer),
+                Ok(answer) => Err(Error::from_answer(answer.status, &answer.body)),
+                Err(error) => Err(error),
+            };
+            if let Some(permit) = permit {
+                permit.record(outcome.as_ref().is_err_and(Error::is_failure));
+            }
+            let error = match outcome {
+                Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
             let safe = error.is_retryable() && (call.idempotent || error.never_sent());
@@ -232,6 +292,33 @@ impl Client {
             tokio::time::sleep(delay).await;
             attempt += 1;
         }
+    }
+
+    /// Looks whether a sidecar that is left alone is back, so that nobody has to wait for the end of the break.
+    /// At most one look is under way, and only while somebody calls.
+    fn look_at_health(&self) {
+        if self.0.looking.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let client = self.clone();
+        tokio::spawn(async move {
+            if client.outbound_healthy().await.is_ok() {
+                client.0.breakers.sidecar().half_open();
+            } else {
+                tokio::time::sleep(LOOK_PAUSE).await;
+            }
+            client.0.looking.store(false, Ordering::Release);
+        });
+    }
+
+    /// What the circuit breaker of the sidecar lets through (E1.7).
+    pub fn circuit(&self) -> BreakerState {
+        self.0.breakers.sidecar_state()
+    }
+
+    /// The health of all circuits: unhealthy while the sidecar or an app is left alone.
+    pub fn circuits_entry(&self) -> HealthEntry {
+        self.0.breakers.entry()
     }
 
     /// Sends a call that must answer 2xx.

@@ -13,8 +13,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::BindingCall;
 use super::sidecar::{Inner, refuse};
+use super::{BindingCall, Watcher};
 
 type Shared = State<Arc<Inner>>;
 
@@ -23,6 +23,8 @@ pub(super) fn routes() -> Router<Arc<Inner>> {
         .route("/v1.0/secrets/{store}/bulk", get(secrets))
         .route("/v1.0/secrets/{store}/{secret}", get(secret))
         .route("/v1.0/configuration/{store}", get(configuration))
+        .route("/v1.0/configuration/{store}/subscribe", get(watch))
+        .route("/v1.0/configuration/{store}/{id}/unsubscribe", get(unwatch))
         .route("/v1.0-alpha1/lock/{store}", post(lock))
         .route("/v1.0-alpha1/unlock/{store}", post(unlock))
         .route("/v1.0/bindings/{binding}", post(binding))
@@ -64,18 +66,44 @@ async fn configuration(
     let Some(values) = stores.get(&store) else {
         return no_store("ERR_CONFIGURATION_STORE_NOT_FOUND", &store);
     };
-    let query = query.unwrap_or_default();
-    let keys: Vec<_> = query
-        .split('&')
-        .filter_map(|pair| pair.strip_prefix("key="))
-        .map(|key| percent_decode_str(key).decode_utf8_lossy())
-        .collect();
+    let keys = keys(query);
     let items: serde_json::Map<String, Value> = values
         .iter()
-        .filter(|(key, _)| keys.is_empty() || keys.iter().any(|wanted| wanted == key.as_str()))
+        .filter(|(key, _)| keys.is_empty() || keys.iter().any(|wanted| wanted == *key))
         .map(|(key, value)| (key.clone(), json!({"value": value, "version": ""})))
         .collect();
     Json(items).into_response()
+}
+
+/// The keys that a query names.
+fn keys(query: Option<String>) -> Vec<String> {
+    query
+        .unwrap_or_default()
+        .split('&')
+        .filter_map(|pair| pair.strip_prefix("key="))
+        .map(|key| percent_decode_str(key).decode_utf8_lossy().into_owned())
+        .collect()
+}
+
+async fn watch(State(inner): Shared, Path(store): Path<String>, RawQuery(query): RawQuery) -> Response {
+    if !inner.cluster.0.configuration.lock().contains_key(&store) {
+        return no_store("ERR_CONFIGURATION_STORE_NOT_FOUND", &store);
+    }
+    let id = uuid::Uuid::new_v4().to_string();
+    inner.cluster.0.watchers.lock().push(Watcher {
+        store,
+        keys: keys(query),
+        id: id.clone(),
+        sidecar: Arc::downgrade(&inner),
+    });
+    Json(json!({"id": id})).into_response()
+}
+
+async fn unwatch(State(inner): Shared, Path((_, id)): Path<(String, String)>) -> Json<Value> {
+    let mut watchers = inner.cluster.0.watchers.lock();
+    let before = watchers.len();
+    watchers.retain(|watcher| watcher.id != id);
+    Json(json!({"ok": watchers.len() < before}))
 }
 
 #[derive(Deserialize)]

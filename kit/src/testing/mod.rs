@@ -38,6 +38,20 @@ struct Shared {
     configuration: Mutex<BTreeMap<String, BTreeMap<String, String>>>,
     locks: Mutex<BTreeMap<String, (String, tokio::time::Instant)>>,
     bindings: Mutex<Vec<BindingCall>>,
+    /// Who asked to be told of configuration changes.
+    watchers: Mutex<Vec<Watcher>>,
+    /// Name and type of components, as the metadata lists them.
+    components: Mutex<BTreeMap<String, String>>,
+}
+
+/// A configuration subscription of one sidecar.
+#[derive(Debug)]
+struct Watcher {
+    store: String,
+    /// All if empty.
+    keys: Vec<String>,
+    id: String,
+    sidecar: std::sync::Weak<sidecar::Inner>,
 }
 
 /// The keys and values of one secret.
@@ -113,13 +127,32 @@ impl Cluster {
         values.insert(key.to_owned(), value.to_owned());
     }
 
-    /// Sets a configuration value.
+    /// Sets a configuration value and tells the apps that subscribed to it.
     pub fn set_configuration(&self, store: &str, key: &str, value: &str) {
-        let mut stores = self.0.configuration.lock();
-        stores
+        self.0
+            .configuration
+            .lock()
             .entry(store.to_owned())
             .or_default()
             .insert(key.to_owned(), value.to_owned());
+        let mut watchers = self.0.watchers.lock();
+        watchers.retain(|watcher| watcher.sidecar.strong_count() > 0);
+        for watcher in watchers.iter() {
+            let wanted = watcher.keys.is_empty() || watcher.keys.iter().any(|wanted| wanted == key);
+            if watcher.store == store
+                && wanted
+                && let Some(sidecar) = watcher.sidecar.upgrade()
+            {
+                let (store, key, value) = (store.to_owned(), key.to_owned(), value.to_owned());
+                let id = watcher.id.clone();
+                tokio::spawn(async move { sidecar.tell_configuration(&id, &store, &key, &value).await });
+            }
+        }
+    }
+
+    /// Lists a component in the sidecars' metadata.
+    pub fn add_component(&self, name: &str, kind: &str) {
+        self.0.components.lock().insert(name.to_owned(), kind.to_owned());
     }
 
     /// Makes every publish fail with 500, as when the broker is down, or work again.

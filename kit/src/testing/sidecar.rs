@@ -128,6 +128,11 @@ impl Sidecar {
         });
     }
 
+    /// Lets an input binding read something; tells whether the app took it.
+    pub async fn read_binding(&self, binding: &str, data: impl Into<Bytes>) -> bool {
+        self.inner.read_binding(binding, data.into()).await
+    }
+
     /// Makes the sidecar answer nothing but 503 and be found by nobody, or work again.
     pub fn set_down(&self, down: bool) {
         self.inner.place.down.store(down, Ordering::Relaxed);
@@ -192,6 +197,42 @@ impl Inner {
             }
             Some((StatusCode::NOT_FOUND, ..)) => true,
             _ => false,
+        }
+    }
+
+    /// Posts a changed value to the app, as a subscription does.
+    pub(super) async fn tell_configuration(&self, id: &str, store: &str, key: &str, value: &str) {
+        let app = *self.place.app.lock();
+        if let Some(app) = app.filter(|_| !self.is_down()) {
+            let body = json!({"id": id, "items": {key: {"value": value, "version": "2"}}});
+            let mut headers = HeaderMap::new();
+            headers.insert(
+                header::CONTENT_TYPE,
+                http::HeaderValue::from_static("application/json"),
+            );
+            let path = format!("/configuration/{store}/{key}");
+            let body = serde_json::to_vec(&body).unwrap_or_default();
+            self.to_app(app, None, Method::POST, &path, &headers, body.into())
+                .await;
+        }
+    }
+
+    /// Passes what an input binding read to the app; tells whether it was taken.
+    async fn read_binding(&self, binding: &str, data: Bytes) -> bool {
+        let app = *self.place.app.lock();
+        match app.filter(|_| !self.is_down()) {
+            None => false,
+            Some(app) => self
+                .to_app(
+                    app,
+                    None,
+                    Method::POST,
+                    &format!("/{binding}"),
+                    &HeaderMap::new(),
+                    data,
+                )
+                .await
+                .is_some_and(|(status, ..)| status.is_success()),
         }
     }
 
@@ -396,10 +437,19 @@ async fn invoke(
 }
 
 async fn metadata(State(inner): Shared) -> Response {
+    let components: Vec<Value> = inner
+        .cluster
+        .0
+        .components
+        .lock()
+        .iter()
+        .map(|(name, kind)| json!({"name": name, "type": kind, "version": "v1"}))
+        .collect();
     Json(json!({
         "id": inner.place.app_id,
         "runtimeVersion": "testing",
         "extended": *inner.metadata.lock(),
+        "components": components,
     }))
     .into_response()
 }

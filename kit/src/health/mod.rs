@@ -1,5 +1,7 @@
 //! Health of a service: `/health`, `/health/live`, `/health/ready`, `/healthz` (E1.9).
 
+mod components;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
@@ -13,6 +15,8 @@ use axum::{Json, Router};
 use http::StatusCode;
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
+
+pub use components::ComponentChecks;
 
 /// A check that has not answered by then counts as unhealthy.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(3);

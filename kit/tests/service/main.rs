@@ -1,5 +1,8 @@
 //! A service built on the kit beside an in-memory sidecar.
 
+mod callback;
+mod dependencies;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
