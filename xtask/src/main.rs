@@ -20,6 +20,7 @@ mod house;
 mod process;
 mod python;
 mod repo;
+mod services;
 mod setup;
 mod test;
 mod todo;
@@ -42,8 +43,14 @@ const VERBS: &[Verb] = &[
     ),
     (
         "test",
-        "house rules, every crate's tests, the Python example [--no-python] [-- cargo test args]",
+        "house rules, every crate's tests beside real servers, the Python example [--no-services] [--no-python] \
+         [-- cargo test args]",
         test::run,
+    ),
+    (
+        "services",
+        "run Redis, PostgreSQL, RabbitMQ and OpenBao for tests until Ctrl-C, or as long as a command [--only A,B] [-- CMD…]",
+        services::run,
     ),
     ("example", "only the Python example's test", python::run),
     ("house", "layers, file lengths and links only", house::run),

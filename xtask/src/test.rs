@@ -1,19 +1,42 @@
-//! Every test that needs nothing from outside, and those whose tools are here.
+//! Every test that needs nothing from outside, and those whose tools and servers can be had.
 
-use crate::{args::Args, house, python, repo};
+use std::thread;
 
-/// House rules first (a second), then all crates, then the example in Python.
+use anyhow::anyhow;
+
+use crate::{args::Args, house, python, repo, services::Services};
+
+/// House rules first (a second), then all crates beside real servers, then the example in Python.
 pub(crate) fn run(mut args: Args) -> anyhow::Result<()> {
     let no_python = args.switch("--no-python");
+    let no_services = args.switch("--no-services");
     let cargo_arguments = args.trailing();
     args.finish()?;
     house::check()?;
-    repo::step(
-        "cargo test",
-        repo::cargo()
-            .args(["test", "--locked", "--workspace"])
-            .args(cargo_arguments),
-    )?;
+    let cargo_test = || {
+        let mut command = repo::cargo();
+        command.args(["test", "--locked", "--workspace"]);
+        command
+    };
+    if no_services {
+        println!("==> real servers: skipped by --no-services");
+        repo::step("cargo test", cargo_test().args(&cargo_arguments))?;
+    } else {
+        // They install, build and start while the tests compile.
+        let starting = thread::spawn(Services::start);
+        let built = repo::step(
+            "cargo test --no-run",
+            cargo_test().arg("--no-run").args(&cargo_arguments),
+        );
+        let services = starting
+            .join()
+            .map_err(|_| anyhow!("the start of the servers panicked"))??;
+        built?;
+        repo::step(
+            "cargo test",
+            cargo_test().args(&cargo_arguments).envs(services.variables()),
+        )?;
+    }
     if no_python {
         println!("==> examples/python-fastapi: skipped by --no-python");
         return Ok(());
