@@ -11,6 +11,7 @@ pub mod health;
 pub mod outbox;
 mod retry;
 pub mod settings;
+pub mod telemetry;
 pub mod testing;
 
 pub use app::{Ack, App, BindingEvent, ServeError, Subscription};
@@ -22,4 +23,5 @@ pub use error::Error;
 pub use event::{Event, EventError};
 pub use outbox::Outbox;
 pub use retry::RetryPolicy;
+pub use telemetry::Telemetry;
 pub use tokio_util::sync::CancellationToken;

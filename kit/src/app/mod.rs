@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
@@ -272,7 +272,8 @@ impl App {
                 "/dapr/config",
                 get(|| async { axum::Json(serde_json::json!({})) }),
             )
-            .merge(gated);
+            .merge(gated)
+            .layer(from_fn(crate::telemetry::incoming));
         // Over gRPC the token is in the call's metadata, and what is behind it needs no second check.
         let grpc = callback::routes(
             callbacks.clone().merge(self.health.routes()),

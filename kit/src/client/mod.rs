@@ -23,6 +23,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tracing::Instrument as _;
 
 pub use bindings::BindingResponse;
 pub use configuration::ConfigurationItem;
@@ -36,6 +37,7 @@ pub use state::{Concurrency, Consistency, Item, Operation, Save, StateStore};
 use crate::breaker::Breakers;
 use crate::endpoint::{Endpoint, Token};
 use crate::health::HealthEntry;
+use crate::telemetry::Outgoing;
 use crate::{BreakerPolicy, BreakerState, Environment, Error, RetryPolicy};
 
 /// Answers longer than this are refused; Dapr's own default body limit is 4 MiB.
@@ -338,11 +340,19 @@ impl Client {
             request.headers_mut().insert(TOKEN_HEADER, token.clone());
         }
         let limit = call.timeout.unwrap_or(self.0.timeout);
-        let exchange = self.0.transport.exchange(request, &self.0.endpoint, MAX_ANSWER);
-        match tokio::time::timeout(limit, exchange).await {
+        let outgoing = Outgoing::new(&call.method, &call.path);
+        outgoing.inject(request.headers_mut());
+        let exchange = self
+            .0
+            .transport
+            .exchange(request, &self.0.endpoint, MAX_ANSWER)
+            .instrument(outgoing.span().clone());
+        let outcome = match tokio::time::timeout(limit, exchange).await {
             Ok(answer) => answer,
             Err(_) => Err(Error::Timeout(limit)),
-        }
+        };
+        outgoing.end(outcome.as_ref().ok().map(|answer| answer.status));
+        outcome
     }
 }
 

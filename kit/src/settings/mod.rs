@@ -140,6 +140,14 @@ pub fn standard_keys() -> Vec<Key> {
             kind: Kind::OneOf(&["trace", "debug", "info", "warn", "error"]),
             help: "least important messages that are logged",
         },
+        Key {
+            name: "LogFormat",
+            flag: "--log-format",
+            variables: &["LogFormat", "LOG_FORMAT"],
+            default: Some("text"),
+            kind: Kind::OneOf(&["text", "json"]),
+            help: "how log lines look",
+        },
     ]
 }
 

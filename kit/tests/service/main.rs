@@ -2,6 +2,7 @@
 
 mod callback;
 mod dependencies;
+mod telemetry;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
