@@ -19,7 +19,8 @@ pub use like::Like;
 pub use memory::{MemoryStateStore, registration as memory_registration};
 pub use query::{Filter, Page, Query, QueryItem, QueryResult, SortKey, SortOrder};
 pub use request::{
-    Consistency, Etag, Expect, Item, KeyPage, KeyPattern, Operation, ReadOptions, Ttl, Value, WriteOptions,
+    Concurrency, Consistency, Etag, Expect, Item, KeyPage, KeyPattern, Operation, ReadOptions, Ttl, Value,
+    WriteOptions,
 };
 pub use search::search;
 pub use store::{Capabilities, DynStateStore, SharedStateStore, StateStore};

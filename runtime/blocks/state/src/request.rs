@@ -80,6 +80,19 @@ pub enum Consistency {
     Strong,
 }
 
+/// Which of two writers shall win, as the request says it. [`Expect`] holds what follows from it; stores whose format
+/// keeps the word itself (`state.redis`) need it too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Concurrency {
+    /// The request does not say.
+    #[default]
+    Unspecified,
+    /// The first one.
+    FirstWrite,
+    /// The last one.
+    LastWrite,
+}
+
 /// What must hold for an operation to apply.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Expect {
@@ -118,6 +131,8 @@ pub struct ReadOptions {
 pub struct WriteOptions {
     /// How safe.
     pub consistency: Consistency,
+    /// Which of two writers wins.
+    pub concurrency: Concurrency,
     /// Request metadata for the backend.
     pub metadata: Metadata,
 }

@@ -19,6 +19,8 @@ pub fn state() -> Vec<Registration<dyn DynStateStore>> {
         outrigger_state::memory_registration(),
         #[cfg(feature = "sqlite")]
         outrigger_components_sqlite::state::registration(),
+        #[cfg(feature = "redis")]
+        outrigger_components_redis::state::registration(),
     ]
 }
 
@@ -42,6 +44,8 @@ pub fn bindings() -> Vec<Registration<Binding>> {
         outrigger_components_bindings::HTTP,
         #[cfg(feature = "bindings")]
         outrigger_components_bindings::LOCAL_STORAGE,
+        #[cfg(feature = "redis")]
+        outrigger_components_redis::bindings::registration(),
     ]
 }
 
@@ -62,6 +66,8 @@ pub fn configuration() -> Vec<Registration<dyn DynConfigurationStore>> {
     vec![
         #[cfg(feature = "sqlite")]
         outrigger_components_sqlite::configuration::registration(),
+        #[cfg(feature = "redis")]
+        outrigger_components_redis::configuration::registration(),
     ]
 }
 
@@ -71,6 +77,8 @@ pub fn lock() -> Vec<Registration<dyn DynLockStore>> {
     vec![
         #[cfg(feature = "sqlite")]
         outrigger_components_sqlite::lock::registration(),
+        #[cfg(feature = "redis")]
+        outrigger_components_redis::lock::registration(),
     ]
 }
 

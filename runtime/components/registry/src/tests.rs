@@ -68,7 +68,8 @@ fn documented() -> Vec<[String; 3]> {
     feature = "crypto",
     feature = "conversation",
     feature = "middleware",
-    feature = "name-resolution"
+    feature = "name-resolution",
+    feature = "redis"
 ))]
 fn every_type_is_listed_with_its_test() {
     let listed: BTreeMap<String, String> = documented()

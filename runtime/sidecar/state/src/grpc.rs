@@ -7,7 +7,9 @@ use outrigger_component::{Error, ErrorKind, Metadata};
 use outrigger_engine_dispatch::go_json::{self, Numbers};
 use outrigger_sidecar_api::{ApiError, Category, errors};
 use outrigger_sidecar_resilience::RunError;
-use outrigger_state::{Consistency, Etag, Expect, Operation, ReadOptions, Value, WriteOptions};
+use outrigger_state::{
+    Concurrency, Consistency, Etag, Expect, Operation, ReadOptions, Value, WriteOptions,
+};
 use outrigger_wire::dapr::proto::{
     common::v1::{
         StateItem, StateOptions,
@@ -319,6 +321,7 @@ impl StateService {
                 ttl: ttl(&metadata)?,
                 options: WriteOptions {
                     consistency: options_consistency(item.options.as_ref()),
+                    concurrency: options_concurrency(item.options.as_ref()),
                     metadata,
                 },
             })
@@ -331,6 +334,7 @@ impl StateService {
             expect: expect(item.etag.map(|etag| etag.value), item.options.as_ref(), false),
             options: WriteOptions {
                 consistency: options_consistency(item.options.as_ref()),
+                concurrency: options_concurrency(item.options.as_ref()),
                 metadata: metadata(item.metadata),
             },
         })
@@ -353,6 +357,14 @@ fn options_consistency(options: Option<&StateOptions>) -> Consistency {
     options.map_or(Consistency::Unspecified, |options| {
         consistency(options.consistency)
     })
+}
+
+fn options_concurrency(options: Option<&StateOptions>) -> Concurrency {
+    match options.map(|options| StateConcurrency::try_from(options.concurrency)) {
+        Some(Ok(StateConcurrency::ConcurrencyFirstWrite)) => Concurrency::FirstWrite,
+        Some(Ok(StateConcurrency::ConcurrencyLastWrite)) => Concurrency::LastWrite,
+        _ => Concurrency::Unspecified,
+    }
 }
 
 fn expect(etag: Option<String>, options: Option<&StateOptions>, set: bool) -> Expect {

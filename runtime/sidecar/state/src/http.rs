@@ -8,7 +8,9 @@ use outrigger_component::{Error, ErrorKind, Metadata};
 use outrigger_engine_dispatch::go_json::{self, Numbers};
 use outrigger_sidecar_api::{ApiError, ApiRequest, Body, Category, Endpoint, Group, Reply, errors, handler};
 use outrigger_sidecar_resilience::RunError;
-use outrigger_state::{Consistency, Etag, Expect, Item, Operation, ReadOptions, Value, WriteOptions};
+use outrigger_state::{
+    Concurrency, Consistency, Etag, Expect, Item, Operation, ReadOptions, Value, WriteOptions,
+};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -405,6 +407,15 @@ fn consistency(text: &str) -> Result<Consistency, Error> {
     }
 }
 
+/// Unknown words have been refused by [`expect`].
+fn concurrency(text: &str) -> Concurrency {
+    match text {
+        "first-write" => Concurrency::FirstWrite,
+        "last-write" => Concurrency::LastWrite,
+        _ => Concurrency::Unspecified,
+    }
+}
+
 fn expect(etag: Option<String>, concurrency: &str, absent: bool) -> Result<Expect, Error> {
     match concurrency {
         "" | "first-write" | "last-write" => {}
@@ -436,6 +447,7 @@ fn set(
         ttl: ttl(&metadata)?,
         options: WriteOptions {
             consistency: consistency(&options.consistency)?,
+            concurrency: concurrency(&options.concurrency),
             metadata,
         },
     })
@@ -452,6 +464,7 @@ fn delete(
         expect: expect(etag, &options.concurrency, false)?,
         options: WriteOptions {
             consistency: consistency(&options.consistency)?,
+            concurrency: concurrency(&options.concurrency),
             metadata,
         },
     })
