@@ -12,7 +12,7 @@ pub mod configuration;
 mod failure;
 mod link;
 pub mod lock;
-//pubsub
+pub mod pubsub;
 mod script;
 mod settings;
 pub mod state;

@@ -17,10 +17,6 @@ use crate::{
 
 /// The server for tests that leave it as it is; `None`, said aloud, where there is none.
 pub(crate) fn server(test: &str) -> Option<String> {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a test asks its surroundings for a server"
-    )]
     let server = std::env::var("OUTRIGGER_TEST_REDIS").ok();
     if server.is_none() {
         report(&format!("skipped: {test} needs OUTRIGGER_TEST_REDIS (host:port)"));
@@ -33,7 +29,8 @@ fn report(text: &str) {
     eprintln!("{text}");
 }
 
-/// Metadata for one database of a server. Tests run side by side: each takes a database of its own.
+/// Metadata for one database of a server. Tests run side by side: those that empty their database have one of
+/// their own.
 pub(crate) fn properties(server: &str, database: u8, pairs: &[(&str, &str)]) -> Properties {
     let mut properties = Properties::from_pairs(pairs.iter().copied());
     properties.insert("redisHost", server);
@@ -55,6 +52,13 @@ impl Raw {
     pub(crate) async fn emptied(server: &str, database: u8) -> Self {
         let raw = Self::open(server, database).await;
         raw.run(&["FLUSHDB"]).await;
+        raw
+    }
+
+    /// The same without this key, for tests that share a database.
+    pub(crate) async fn without(server: &str, database: u8, key: &str) -> Self {
+        let raw = Self::open(server, database).await;
+        raw.run(&["DEL", key]).await;
         raw
     }
 

@@ -31,6 +31,8 @@ pub fn pubsub() -> Vec<Registration<dyn DynPubSub>> {
         outrigger_pubsub::memory_registration(),
         #[cfg(feature = "sqlite")]
         outrigger_components_sqlite::pubsub::registration(),
+        #[cfg(feature = "redis")]
+        outrigger_components_redis::pubsub::registration(),
     ]
 }
 

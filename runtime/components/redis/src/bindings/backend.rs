@@ -54,8 +54,8 @@ impl RedisBinding {
 }
 
 impl OutputBinding for RedisBinding {
-    fn operations(&self) -> &[&'static str] {
-        &["create", "delete", "get", "increment"]
+    fn operations(&self) -> Vec<&str> {
+        vec!["create", "delete", "get", "increment"]
     }
 
     async fn invoke(&self, request: InvokeRequest) -> Result<Option<InvokeResponse>, InvokeError> {

@@ -27,9 +27,9 @@ const BLOCK_MARGIN: Duration = Duration::from_secs(3);
 /// Knows where the servers are and how to sign in.
 #[derive(Clone)]
 pub(crate) enum Dialer {
-    Node(Client),
+    Node(Box<Client>),
     Sentinel(Arc<Mutex<SentinelClient>>),
-    Cluster(ClusterClient),
+    Cluster(Box<ClusterClient>),
 }
 
 impl fmt::Debug for Dialer {
@@ -159,7 +159,7 @@ impl Dialer {
             return Ok(Self::Sentinel(Arc::new(Mutex::new(sentinel(settings, master)?))));
         }
         if settings.is_cluster {
-            return cluster(settings).map(Self::Cluster);
+            return Ok(Self::Cluster(Box::new(cluster(settings)?)));
         }
         // go-redis' plain client takes the text as one address.
         let mut infos = infos(settings)?;
@@ -169,7 +169,7 @@ impl Dialer {
                 "several hosts need redisType cluster or failover",
             )));
         }
-        client(infos.remove(0), settings).map(Self::Node)
+        Ok(Self::Node(Box::new(client(infos.remove(0), settings)?)))
     }
 
     /// Opens a connection. `block` is how long one of its commands may block on the server.
