@@ -7,6 +7,7 @@ use axum::extract::Request;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use http::{HeaderName, HeaderValue};
+use outrigger_kit::health::ComponentChecks;
 use outrigger_kit::{App, Client, Environment, Error};
 
 use crate::presence::Presence;
@@ -56,6 +57,11 @@ impl Instance {
         })
     }
 
+    /// What the process was started with.
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
     /// The same with other component names.
     #[must_use]
     pub fn components(mut self, store: &str, pubsub: &str) -> Self {
@@ -85,6 +91,7 @@ impl Instance {
         Ok(App::new(self.client.clone())
             .environment(&self.environment)?
             .routes(routes.layer(from_fn_with_state(self.clone(), signature)))
+            .components(ComponentChecks::new().state(&*self.store).pubsub(&*self.pubsub))
             .background(move |stop| async move { presence.announce(waiting, stop).await }))
     }
 }

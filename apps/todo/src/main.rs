@@ -1,4 +1,4 @@
-//! `todo <service>`: one program, five services.
+//! `todo <service>`: one program, six services.
 
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -7,9 +7,10 @@ use std::process::ExitCode;
 use anyhow::Context;
 use outrigger_kit::app::termination;
 use outrigger_kit::settings::{Key, Kind, Settings, standard_keys, usage};
-use outrigger_kit::{App, CancellationToken, Environment};
+use outrigger_kit::telemetry::{LogFormat, Options};
+use outrigger_kit::{App, CancellationToken, Environment, Telemetry};
 use outrigger_todo::instance::Instance;
-use outrigger_todo::{app_id, gateway, logging, notifications, preferences, stats, tasks};
+use outrigger_todo::{app_id, chat, gateway, notifications, preferences, stats, tasks};
 use tokio::net::TcpListener;
 
 /// Ports tried after the wanted one before any free one is taken.
@@ -33,6 +34,14 @@ fn keys() -> Vec<Key> {
             default: Some("127.0.0.1"),
             kind: Kind::Text,
             help: "address that the page listens on (gateway)",
+        },
+        Key {
+            name: "Conversation",
+            flag: "--conversation",
+            variables: &["TODO_CONVERSATION"],
+            default: None,
+            kind: Kind::Text,
+            help: "conversation component that interprets what is said (chat)",
         },
         Key {
             name: "SettingsFile",
@@ -77,7 +86,6 @@ fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(error) => return complain(&error),
     };
-    logging::start(settings.text("LogLevel"));
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return complain(&error),
@@ -121,12 +129,33 @@ async fn run(settings: &Settings, mut environment: Environment) -> anyhow::Resul
     let slot = listener.local_addr()?.port().to_string();
     let instance = Instance::new(service, slot, environment)?
         .components(settings.text("stateStoreName"), settings.text("pubsubName"));
+    let telemetry = Telemetry::start(
+        &Options {
+            service: service.to_owned(),
+            instance: instance.name.to_string(),
+            level: settings.text("LogLevel").parse().unwrap_or(tracing::Level::INFO),
+            format: LogFormat::parse(settings.text("LogFormat")).unwrap_or_default(),
+        },
+        instance.environment(),
+    )?;
+    let served = start(settings, service, &instance, listener).await;
+    telemetry.shutdown().await;
+    served
+}
+
+async fn start(
+    settings: &Settings,
+    service: &str,
+    instance: &Instance,
+    listener: TcpListener,
+) -> anyhow::Result<()> {
     let app = match service {
-        app_id::TASKS => tasks::app(&instance)?,
-        app_id::NOTIFICATIONS => notifications::app(&instance)?,
-        app_id::PREFERENCES => preferences::app(&instance)?,
-        app_id::STATS => stats::app(&instance)?,
-        _ => return serve_gateway(settings, &instance, listener).await,
+        app_id::TASKS => tasks::app(instance)?,
+        app_id::NOTIFICATIONS => notifications::app(instance)?,
+        app_id::PREFERENCES => preferences::app(instance)?,
+        app_id::STATS => stats::app(instance)?,
+        app_id::CHAT => chat::app(instance, settings.get("Conversation"))?,
+        _ => return serve_gateway(settings, instance, listener).await,
     };
     serve(app, listener).await
 }

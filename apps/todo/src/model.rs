@@ -17,6 +17,9 @@ pub struct Task {
     /// When it was done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<i64>,
+    /// When its user wants to be reminded of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remind_at: Option<i64>,
     /// The revision of the list in which it last changed; tells newer from older wherever copies meet.
     pub rev: u64,
 }
@@ -36,6 +39,9 @@ pub enum Happening {
     /// It was removed.
     #[serde(rename = "task.deleted")]
     Deleted,
+    /// The time came that its user wanted to be reminded at.
+    #[serde(rename = "task.reminded")]
+    Reminded,
 }
 
 impl Happening {
@@ -46,14 +52,21 @@ impl Happening {
             Self::Updated => "task.updated",
             Self::Completed => "task.completed",
             Self::Deleted => "task.deleted",
+            Self::Reminded => "task.reminded",
         }
     }
 
     /// The happening of an event type.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Created, Self::Updated, Self::Completed, Self::Deleted]
-            .into_iter()
-            .find(|happening| happening.name() == name)
+        [
+            Self::Created,
+            Self::Updated,
+            Self::Completed,
+            Self::Deleted,
+            Self::Reminded,
+        ]
+        .into_iter()
+        .find(|happening| happening.name() == name)
     }
 }
 

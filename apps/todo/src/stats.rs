@@ -51,7 +51,7 @@ impl Counts {
             Happening::Created => day.created += 1,
             Happening::Completed => day.completed += 1,
             Happening::Deleted => day.deleted += 1,
-            Happening::Updated => {}
+            Happening::Updated | Happening::Reminded => {}
         }
         while self.days.len() > MAX_DAYS {
             self.days.pop_first();

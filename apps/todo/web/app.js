@@ -152,11 +152,14 @@ const WORDS = {
   'task.updated': ['~', 'Changed'],
   'task.completed': ['✓', 'Done'],
   'task.deleted': ['−', 'Removed'],
+  'task.reminded': ['⏰', 'Reminder'],
 };
 
 // Tells what others did. One's own answer may be a moment behind one's own event.
 function tell(entry) {
   if (!state.preferences.notify || entry.at < began - 1000) return;
+  // Whoever asked to be reminded wants to be, in every window.
+  if (entry.kind === 'task.reminded') { toast(`Reminder: ${entry.task.title}`, { name: 'news' }); return; }
   setTimeout(() => {
     if (!state.mine.has(entry.task.rev)) toast(`${WORDS[entry.kind][1]}: ${entry.task.title}`, { name: 'news' });
   }, 400);
@@ -403,6 +406,10 @@ function fill(row, task) {
   row.querySelector('.remove').setAttribute('aria-label', `Remove ${task.title}`);
   const title = row.querySelector('span.title');
   if (title && title.textContent !== task.title) title.textContent = task.title;
+  let bell = row.querySelector('.bell');
+  if (task.remindAt && !bell) { bell = element('span', 'bell soft', '⏰'); row.querySelector('.remove').before(bell); }
+  if (!task.remindAt) bell?.remove();
+  else bell.title = `Reminder ${new Date(task.remindAt).toLocaleString()}`;
 }
 
 function mark(id) {
@@ -578,6 +585,20 @@ $('new').onsubmit = (event) => {
   event.preventDefault();
   add($('new-title').value);
   $('new-title').value = '';
+};
+$('chat').onsubmit = async (event) => {
+  event.preventDefault();
+  const text = $('chat-text').value.trim();
+  if (!text) return;
+  $('chat-text').value = '';
+  $('chat-reply').textContent = '…';
+  try {
+    const { reply } = await change('POST', '/api/chat', { text });
+    $('chat-reply').textContent = reply;
+  } catch (error) {
+    $('chat-reply').textContent = error.message;
+    $('chat-text').value = text;
+  }
 };
 for (const tab of document.querySelectorAll('.tab')) tab.onclick = () => show(tab.dataset.filter);
 $('clear').onclick = clearDone;

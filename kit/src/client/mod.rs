@@ -5,6 +5,7 @@
 
 mod bindings;
 mod configuration;
+mod conversation;
 mod grpc;
 mod invoke;
 mod lock;

@@ -1,6 +1,7 @@
 //! Secrets, configuration, locks and bindings in memory.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::extract::{Path, RawQuery, State};
@@ -28,6 +29,7 @@ pub(super) fn routes() -> Router<Arc<Inner>> {
         .route("/v1.0-alpha1/lock/{store}", post(lock))
         .route("/v1.0-alpha1/unlock/{store}", post(unlock))
         .route("/v1.0/bindings/{binding}", post(binding))
+        .route("/v1.0-alpha2/conversation/{component}/converse", post(converse))
 }
 
 fn no_store(code: &'static str, store: &str) -> Response {
@@ -142,7 +144,30 @@ async fn unlock(State(inner): Shared, Path(store): Path<String>, Json(body): Jso
     Json(json!({"status": status}))
 }
 
+/// Answers what was prepared for the user's last words, or the words themselves.
+async fn converse(State(inner): Shared, Path(component): Path<String>, Json(body): Json<Value>) -> Response {
+    let components = inner.cluster.0.conversations.lock();
+    let Some(answers) = components.get(&component) else {
+        return refuse((
+            StatusCode::BAD_REQUEST,
+            "ERR_CONVERSATION_NOT_FOUND",
+            format!("conversation {component} not found"),
+        ));
+    };
+    let said = body["inputs"]
+        .as_array()
+        .and_then(|inputs| inputs.last()?["messages"].as_array()?.last().cloned())
+        .and_then(|message| Some(message["ofUser"]["content"][0]["text"].as_str()?.to_owned()))
+        .unwrap_or_default();
+    let content = answers.get(&said).cloned().unwrap_or(said);
+    let choice = json!({"finishReason": "stop", "index": "0", "message": {"content": content}});
+    Json(json!({"outputs": [{"choices": [choice]}]})).into_response()
+}
+
 async fn binding(State(inner): Shared, Path(binding): Path<String>, Json(body): Json<Value>) -> StatusCode {
+    if inner.cluster.0.bindings_fail.load(Ordering::Relaxed) {
+        return StatusCode::INTERNAL_SERVER_ERROR;
+    }
     inner.cluster.0.bindings.lock().push(BindingCall {
         binding,
         operation: body["operation"].as_str().unwrap_or_default().to_owned(),

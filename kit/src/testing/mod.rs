@@ -38,6 +38,9 @@ struct Shared {
     configuration: Mutex<BTreeMap<String, BTreeMap<String, String>>>,
     locks: Mutex<BTreeMap<String, (String, tokio::time::Instant)>>,
     bindings: Mutex<Vec<BindingCall>>,
+    bindings_fail: AtomicBool,
+    /// Prepared answers of conversation components, by what is said to them.
+    conversations: Mutex<BTreeMap<String, BTreeMap<String, String>>>,
     /// Who asked to be told of configuration changes.
     watchers: Mutex<Vec<Watcher>>,
     /// Name and type of components, as the metadata lists them.
@@ -168,6 +171,21 @@ impl Cluster {
     /// The output bindings invoked so far.
     pub fn binding_calls(&self) -> Vec<BindingCall> {
         self.0.bindings.lock().clone()
+    }
+
+    /// Makes every output binding fail with 500, or work again.
+    pub fn set_bindings_down(&self, down: bool) {
+        self.0.bindings_fail.store(down, Ordering::Relaxed);
+    }
+
+    /// Adds a conversation component that answers `said` with `answer`, and everything else with itself.
+    pub fn set_conversation(&self, component: &str, said: &str, answer: &str) {
+        self.0
+            .conversations
+            .lock()
+            .entry(component.to_owned())
+            .or_default()
+            .insert(said.to_owned(), answer.to_owned());
     }
 
     /// Makes the next `count` writes to state take place but lose their answers (500), as when a sidecar is killed

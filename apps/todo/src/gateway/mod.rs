@@ -11,7 +11,7 @@ mod status;
 
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, patch};
+use axum::routing::{get, patch, post};
 use axum::{Extension, Json, Router};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
@@ -79,6 +79,7 @@ impl Gateway {
             .route("/api/preferences", get(preferences).patch(preferences))
             .route("/api/feed", get(feed))
             .route("/api/stats", get(stats))
+            .route("/api/chat", post(chat))
             .route("/api/events", get(live::events))
             .route_layer(axum::middleware::from_fn_with_state(
                 self.clone(),
@@ -196,6 +197,18 @@ async fn stats(
     let path = format!("users/{user}/stats");
     gateway
         .forward(app_id::STATS, Method::GET, &path, &headers, Bytes::new())
+        .await
+}
+
+async fn chat(
+    State(gateway): Shared,
+    Extension(User(user)): Extension<User>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    let path = format!("users/{user}/messages");
+    gateway
+        .forward(app_id::CHAT, Method::POST, &path, &headers, body)
         .await
 }
 

@@ -114,6 +114,7 @@ async fn begin(gateway: &Gateway, user: &str) -> Result<Response, Refusal> {
     state
         .save(&[Operation::upsert(key(id), &session)?.ttl(LIFETIME)])
         .await?;
+    crate::audit::entered(user, &gateway.instance);
     let mut response = json(&json!({"user": session.user, "since": session.since})).into_response();
     let cookie = format!(
         "{COOKIE}={id}; Path=/; HttpOnly; SameSite=Strict; Max-Age={}",

@@ -80,6 +80,7 @@ mod tests {
             done: false,
             created_at: 0,
             completed_at: None,
+            remind_at: None,
             rev: 1,
         };
         TaskChange {

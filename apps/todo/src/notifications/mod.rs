@@ -4,8 +4,10 @@
 //! kept here, so any instance can answer and a restart loses nothing.
 
 mod feed;
+mod webhook;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::extract::{Path, Query, State};
@@ -17,10 +19,10 @@ use serde::Deserialize;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::TOPIC;
 use crate::instance::Instance;
 use crate::model::{FeedPage, Happening, TaskChange, is_user};
 use crate::reply::Refusal;
+use crate::{OUTSIDE_TOPIC, TOPIC};
 use feed::Feed;
 
 /// No caller waits longer than this; resiliency time-outs must be above it.
@@ -35,6 +37,8 @@ struct Notifications {
     instance: Instance,
     added: Arc<Notify>,
     stopping: CancellationToken,
+    /// Whether the outside is told; known before the service is ready.
+    outside: Arc<AtomicBool>,
 }
 
 /// The service.
@@ -47,6 +51,7 @@ pub fn app(instance: &Instance) -> Result<App, Error> {
         instance: instance.clone(),
         added: Arc::new(Notify::new()),
         stopping: stopping.clone(),
+        outside: Arc::default(),
     };
     let routes = Router::new()
         .route("/users/{user}/feed", get(show))
@@ -59,10 +64,31 @@ pub fn app(instance: &Instance) -> Result<App, Error> {
         stopping.cancel();
     });
     let subscription = Subscription::new(&*instance.pubsub, TOPIC);
-    Ok(app.subscribe(subscription, move |event| {
-        let service = service.clone();
-        async move { service.add(event).await }
-    }))
+    let outside = Subscription::new(&*instance.pubsub, OUTSIDE_TOPIC);
+    let (look, tell) = (service.clone(), service.clone());
+    Ok(app
+        .recover("webhook", move || {
+            let service = look.clone();
+            async move {
+                let there = webhook::is_there(&service.instance).await?;
+                service.outside.store(there, Ordering::Relaxed);
+                Ok(())
+            }
+        })
+        .subscribe(subscription, move |event| {
+            let service = service.clone();
+            async move { service.add(event).await }
+        })
+        .subscribe(outside, move |event| {
+            let service = tell.clone();
+            async move {
+                if service.outside.load(Ordering::Relaxed) {
+                    webhook::call(&service.instance, event).await
+                } else {
+                    Ack::Success
+                }
+            }
+        }))
 }
 
 fn key(user: &str) -> String {
@@ -134,6 +160,9 @@ impl Notifications {
                 Err(Error::Conflict { .. }) => {}
                 Ok(()) => {
                     self.added.notify_waiters();
+                    if self.outside.load(Ordering::Relaxed) {
+                        return webhook::pass_on(&self.instance, &event, kind).await.into();
+                    }
                     return Ack::Success;
                 }
                 Err(error) => return Err::<(), _>(error).into(),

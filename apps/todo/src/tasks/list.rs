@@ -46,11 +46,14 @@ pub(super) struct Done {
 pub(super) enum Change {
     Create {
         title: String,
+        remind_at: Option<i64>,
     },
     Update {
         id: String,
         title: Option<String>,
         done: Option<bool>,
+        /// To be reminded at another time, or no more.
+        remind_at: Option<Option<i64>>,
         if_rev: Option<u64>,
     },
     Delete {
@@ -58,6 +61,8 @@ pub(super) enum Change {
         if_rev: Option<u64>,
     },
     ClearDone,
+    /// Tells of every task whose reminder is due.
+    Remind,
 }
 
 /// A change made: what to answer, and what happened to which tasks when.
@@ -79,20 +84,25 @@ fn title(text: &str) -> Result<String, Refusal> {
 }
 
 impl Change {
-    pub(super) fn create(text: &str) -> Result<Self, Refusal> {
-        Ok(Self::Create { title: title(text)? })
+    pub(super) fn create(text: &str, remind_at: Option<i64>) -> Result<Self, Refusal> {
+        Ok(Self::Create {
+            title: title(text)?,
+            remind_at,
+        })
     }
 
     pub(super) fn update(
         id: String,
         text: Option<&str>,
         done: Option<bool>,
+        remind_at: Option<Option<i64>>,
         if_rev: Option<u64>,
     ) -> Result<Self, Refusal> {
         Ok(Self::Update {
             id,
             title: text.map(title).transpose()?,
             done,
+            remind_at,
             if_rev,
         })
     }
@@ -104,6 +114,11 @@ impl List {
             rev: self.rev,
             tasks: self.tasks,
         }
+    }
+
+    /// When the next reminder is due.
+    pub(super) fn next_reminder(&self) -> Option<i64> {
+        self.tasks.iter().filter_map(|task| task.remind_at).min()
     }
 
     /// What the change of this name has led to, if it was made already.
@@ -119,7 +134,7 @@ impl List {
         let mut happenings = Vec::new();
         let mut done = Done::default();
         match change {
-            Change::Create { title } => {
+            Change::Create { title, remind_at } => {
                 if self.tasks.len() >= MAX_TASKS {
                     let message = format!("a list has at most {MAX_TASKS} tasks; remove some first");
                     return Err(Refusal::new(
@@ -135,6 +150,7 @@ impl List {
                     done: false,
                     created_at: now,
                     completed_at: None,
+                    remind_at: *remind_at,
                     rev: self.rev,
                 };
                 self.tasks.push(task.clone());
@@ -145,6 +161,7 @@ impl List {
                 id,
                 title,
                 done: set_done,
+                remind_at,
                 if_rev,
             } => {
                 let next = self.rev + 1;
@@ -158,6 +175,13 @@ impl List {
                 {
                     changed.done = set_done;
                     changed.completed_at = set_done.then_some(now);
+                }
+                if let Some(remind_at) = remind_at {
+                    changed.remind_at = *remind_at;
+                }
+                if changed.done {
+                    // Nobody wants to hear of what is done.
+                    changed.remind_at = None;
                 }
                 if changed != *task {
                     let completed = changed.done && !task.done;
@@ -181,6 +205,16 @@ impl List {
                 let finished = self.tasks.iter().filter(|task| task.done);
                 let ids: Vec<_> = finished.take(MAX_CLEARED).map(|task| task.id.clone()).collect();
                 self.remove(&ids, now, &mut happenings);
+            }
+            Change::Remind => {
+                for task in &mut self.tasks {
+                    if task.remind_at.is_some_and(|at| at <= now) {
+                        self.rev += 1;
+                        task.rev = self.rev;
+                        task.remind_at = None;
+                        happenings.push((Happening::Reminded, task.clone(), now));
+                    }
+                }
             }
         }
         done.rev = self.rev;
@@ -237,14 +271,14 @@ mod tests {
     fn with(titles: &[&str]) -> List {
         let mut list = List::default();
         for (n, title) in titles.iter().enumerate() {
-            list.apply(&Change::create(title).unwrap(), &format!("create-{n}"), 1)
+            list.apply(&Change::create(title, None).unwrap(), &format!("create-{n}"), 1)
                 .unwrap();
         }
         list
     }
 
     fn update(list: &List, title: Option<&str>, done: Option<bool>, if_rev: Option<u64>) -> Change {
-        Change::update(list.tasks[0].id.clone(), title, done, if_rev).unwrap()
+        Change::update(list.tasks[0].id.clone(), title, done, None, if_rev).unwrap()
     }
 
     fn kinds(outcome: &Outcome) -> Vec<Happening> {
@@ -303,27 +337,55 @@ mod tests {
         let receipt = list.receipt("create-0").unwrap();
         assert_eq!(receipt.task.unwrap().title, "a");
         for n in 0..MAX_RECEIPTS {
-            list.apply(&Change::create("x").unwrap(), &format!("later-{n}"), 1)
+            list.apply(&Change::create("x", None).unwrap(), &format!("later-{n}"), 1)
                 .unwrap();
         }
         assert_eq!(list.receipt("create-0"), None);
     }
 
     #[test]
+    fn reminders_are_told_once_when_due() {
+        let mut list = with(&["a"]);
+        list.apply(&Change::create("b", Some(50)).unwrap(), "1", 1)
+            .unwrap();
+        list.apply(&Change::create("c", Some(90)).unwrap(), "2", 1)
+            .unwrap();
+        assert_eq!(list.next_reminder(), Some(50));
+        let told = list.apply(&Change::Remind, "3", 60).unwrap();
+        assert_eq!(kinds(&told), [Happening::Reminded]);
+        assert_eq!(told.happenings[0].1.title, "b");
+        assert_eq!(list.next_reminder(), Some(90));
+        assert!(
+            list.apply(&Change::Remind, "4", 61)
+                .unwrap()
+                .happenings
+                .is_empty()
+        );
+        // What is done needs no reminder.
+        let done = Change::update(list.tasks[2].id.clone(), None, Some(true), None, None).unwrap();
+        list.apply(&done, "5", 62).unwrap();
+        assert_eq!(list.next_reminder(), None);
+    }
+
+    #[test]
     fn titles_and_lists_have_bounds() {
-        assert!(Change::create(" \n ").is_err());
-        assert!(Change::create(&"x".repeat(201)).is_err());
+        assert!(Change::create(" \n ", None).is_err());
+        assert!(Change::create(&"x".repeat(201), None).is_err());
         assert_eq!(
-            Change::create(" a \n b ").unwrap(),
+            Change::create(" a \n b ", None).unwrap(),
             Change::Create {
-                title: "a b".to_owned()
+                title: "a b".to_owned(),
+                remind_at: None,
             }
         );
         let mut list = List::default();
         for n in 0..MAX_TASKS {
-            list.apply(&Change::create("x").unwrap(), &n.to_string(), 1)
+            list.apply(&Change::create("x", None).unwrap(), &n.to_string(), 1)
                 .unwrap();
         }
-        assert!(list.apply(&Change::create("x").unwrap(), "more", 1).is_err());
+        assert!(
+            list.apply(&Change::create("x", None).unwrap(), "more", 1)
+                .is_err()
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! The `tasks` service: every change of a list and the events it means are one transaction (N2, N3).
 
 mod list;
+mod reminders;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +12,12 @@ use axum::routing::{get, patch};
 use axum::{Json, Router};
 use http::{HeaderMap, StatusCode};
 use outrigger_kit::client::Operation;
-use outrigger_kit::{App, Error, Event, Outbox};
+use outrigger_kit::{Ack, App, Error, Event, Outbox};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
+use crate::audit;
 use crate::instance::{Instance, KEY_HEADER};
 use crate::model::{TaskChange, TaskPage, is_user, now};
 use crate::reply::Refusal;
@@ -26,6 +28,9 @@ use list::{Change, Done, List, Outcome};
 const TRIES: u32 = 12;
 /// The longest name of a change that is remembered.
 const MAX_KEY: usize = 100;
+
+/// The cron binding that says when to look for due reminders.
+const REMINDERS: &str = "reminders";
 
 /// Lists that one instance can change at the same time.
 const TURNS: usize = 64;
@@ -59,7 +64,7 @@ pub fn app(instance: &Instance) -> Result<App, Error> {
     let routes = Router::new()
         .route("/users/{user}/tasks", get(show).post(create).delete(clear_done))
         .route("/users/{user}/tasks/{id}", patch(update).delete(remove))
-        .with_state(tasks);
+        .with_state(tasks.clone());
     let (recover, relay, waiting) = (outbox.clone(), outbox.clone(), outbox);
     Ok(instance
         .service(routes, move || waiting.waiting())?
@@ -67,7 +72,20 @@ pub fn app(instance: &Instance) -> Result<App, Error> {
             let outbox = recover.clone();
             async move { outbox.recover().await }
         })
-        .background(move |stop| async move { relay.relay(stop).await }))
+        .background(move |stop| async move { relay.relay(stop).await })
+        .binding(REMINDERS, move |_| {
+            let tasks = tasks.clone();
+            async move {
+                match tasks.remind().await {
+                    Ok(()) => Ack::Success,
+                    // The next tick looks again anyway.
+                    Err(refusal) => {
+                        tracing::warn!(?refusal, "cannot tell of reminders now");
+                        Ack::Drop
+                    }
+                }
+            }
+        }))
 }
 
 fn list_key(user: &str) -> String {
@@ -94,8 +112,10 @@ async fn show(State(tasks): State<Tasks>, Path(user): Path<String>) -> Result<Js
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct NewTask {
     title: String,
+    remind_at: Option<i64>,
 }
 
 async fn create(
@@ -105,7 +125,7 @@ async fn create(
     Json(body): Json<NewTask>,
 ) -> Result<Response, Refusal> {
     let outcome = tasks
-        .change(&user, &headers, Change::create(&body.title)?)
+        .change(&user, &headers, Change::create(&body.title, body.remind_at)?)
         .await?;
     Ok((StatusCode::CREATED, Json(outcome)).into_response())
 }
@@ -115,7 +135,15 @@ async fn create(
 struct TaskPatch {
     title: Option<String>,
     done: Option<bool>,
+    /// Null takes the reminder away.
+    #[serde(default, deserialize_with = "present")]
+    remind_at: Option<Option<i64>>,
     if_rev: Option<u64>,
+}
+
+/// Tells null from a field that is not there.
+fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Option<i64>>, D::Error> {
+    Option::deserialize(from).map(Some)
 }
 
 async fn update(
@@ -124,7 +152,7 @@ async fn update(
     headers: HeaderMap,
     Json(body): Json<TaskPatch>,
 ) -> Result<Json<Value>, Refusal> {
-    let change = Change::update(id, body.title.as_deref(), body.done, body.if_rev)?;
+    let change = Change::update(id, body.title.as_deref(), body.done, body.remind_at, body.if_rev)?;
     tasks.change(&user, &headers, change).await.map(Json)
 }
 
@@ -159,7 +187,6 @@ impl Tasks {
     /// Makes a change and answers when it and its events are committed. Writers that meet take turns by etag; after
     /// a lost answer the list itself tells whether the change took place.
     async fn change(&self, user: &str, headers: &HeaderMap, change: Change) -> Result<Value, Refusal> {
-        check_user(user)?;
         let key = headers
             .get(KEY_HEADER)
             .and_then(|key| key.to_str().ok())
@@ -169,6 +196,22 @@ impl Tasks {
                 "an idempotency key has at most {MAX_KEY} characters"
             )));
         }
+        self.change_named(user, key, change).await
+    }
+
+    /// Tells of every reminder that is due. Both instances may be asked at the same time: the list's etag decides.
+    async fn remind(&self) -> Result<(), Refusal> {
+        let state = self.instance.client.state(&*self.instance.store);
+        for shard in 0..reminders::SHARDS {
+            for user in reminders::due(&state, shard, now()).await? {
+                self.change_named(&user, None, Change::Remind).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn change_named(&self, user: &str, key: Option<&str>, change: Change) -> Result<Value, Refusal> {
+        check_user(user)?;
         // Without a name of the caller's the change still gets one, for the retries in here.
         let key = key.map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned);
         let state = self.instance.client.state(&*self.instance.store);
@@ -180,10 +223,15 @@ impl Tasks {
             if let Some(outcome) = list.receipt(&key) {
                 return Ok(answer(&outcome));
             }
+            let reminder = list.next_reminder();
             let Outcome { done, happenings } = list.apply(&change, &key, now())?;
             if happenings.is_empty() {
                 return Ok(answer(&done));
             }
+            let audited: Vec<_> = happenings
+                .iter()
+                .map(|(kind, task, _)| (*kind, task.id.clone()))
+                .collect();
             let events = happenings
                 .into_iter()
                 .map(|(happening, task, at)| {
@@ -195,9 +243,17 @@ impl Tasks {
                     Event::new(happening.name(), app_id::TASKS, json!(data)).about(user)
                 })
                 .collect::<Vec<_>>();
-            let write = Operation::upsert(list_key(user), &list)?.if_match(etag.as_deref());
-            match self.outbox.commit(user, vec![write], &events).await {
-                Ok(()) => return Ok(answer(&done)),
+            let mut writes = vec![Operation::upsert(list_key(user), &list)?.if_match(etag.as_deref())];
+            if list.next_reminder() != reminder {
+                writes.push(reminders::write(&state, user, list.next_reminder()).await?);
+            }
+            match self.outbox.commit(user, writes, &events).await {
+                Ok(()) => {
+                    for (kind, task) in audited {
+                        audit::record(user, kind.name(), &task, &self.instance);
+                    }
+                    return Ok(answer(&done));
+                }
                 Err(error @ (Error::Conflict { .. } | Error::Timeout(_))) => last = Some(error),
                 Err(error @ (Error::SidecarUnavailable { .. } | Error::Status { .. }))
                     if error.is_retryable() =>

@@ -1,18 +1,19 @@
-//! The five services in this process, each beside an in-memory sidecar; `tasks` twice.
+//! The six services in this process, each beside an in-memory sidecar; `tasks` twice.
 
 use std::collections::BTreeMap;
 
 use outrigger_kit::CancellationToken;
 use outrigger_kit::testing::{Cluster, Sidecar};
 use outrigger_todo::instance::Instance;
-use outrigger_todo::{app_id, gateway, notifications, preferences, stats, tasks};
+use outrigger_todo::{app_id, chat, gateway, notifications, preferences, stats, tasks};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-const MEMBERS: [(&str, &str); 6] = [
+const MEMBERS: [(&str, &str); 7] = [
     ("notifications", app_id::NOTIFICATIONS),
     ("stats", app_id::STATS),
     ("preferences", app_id::PREFERENCES),
+    ("chat", app_id::CHAT),
     ("tasks-1", app_id::TASKS),
     ("tasks-2", app_id::TASKS),
     ("gateway", app_id::GATEWAY),
@@ -21,6 +22,8 @@ const MEMBERS: [(&str, &str); 6] = [
 pub(crate) struct House {
     pub(crate) cluster: Cluster,
     pub(crate) url: String,
+    /// The component that the chat asks what a sentence means.
+    conversation: Option<&'static str>,
     members: BTreeMap<&'static str, Member>,
 }
 
@@ -32,9 +35,15 @@ struct Member {
 
 impl House {
     pub(crate) async fn open() -> Self {
+        Self::open_on(Cluster::new(), None).await
+    }
+
+    /// Opens it in a cluster that has been furnished.
+    pub(crate) async fn open_on(cluster: Cluster, conversation: Option<&'static str>) -> Self {
         let mut house = Self {
-            cluster: Cluster::new(),
+            cluster,
             url: String::new(),
+            conversation,
             members: BTreeMap::new(),
         };
         for (name, _) in MEMBERS {
@@ -63,6 +72,7 @@ impl House {
             app_id::NOTIFICATIONS => notifications::app(&instance).unwrap(),
             app_id::PREFERENCES => preferences::app(&instance).unwrap(),
             app_id::STATS => stats::app(&instance).unwrap(),
+            app_id::CHAT => chat::app(&instance, self.conversation).unwrap(),
             _ => {
                 let (service, gateway) = gateway::app(&instance).unwrap();
                 // A gateway that comes back is where it was, so that pages find it.
@@ -105,6 +115,11 @@ impl House {
         let member = self.members.remove(name).unwrap();
         member.served.abort();
         let _ = member.served.await;
+    }
+
+    /// Lets an input binding of a member read something; tells whether it was taken.
+    pub(crate) async fn read_binding(&self, name: &str, binding: &str) -> bool {
+        self.members[name].sidecar.read_binding(binding, "").await
     }
 
     /// Cuts a member's sidecar off, or brings it back.

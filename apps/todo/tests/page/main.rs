@@ -8,8 +8,10 @@
 
 mod api;
 mod browser;
+mod chat;
 mod client;
 mod house;
+mod outside;
 mod processes;
 mod running;
 mod survival;

@@ -19,7 +19,7 @@ const WRITERS: usize = 5;
 /// A feed remembers as many: a page that comes back never has to begin anew.
 const EACH: usize = 200;
 const TODOS: usize = WRITERS * EACH;
-const PROCESSES: usize = 12;
+const PROCESSES: usize = 14;
 /// Written between the all-clear after one kill and the next kill, which then meets writers at work.
 const BETWEEN: usize = 10;
 /// How long nothing may happen at all.
@@ -57,7 +57,7 @@ async fn every_process_is_killed_once_and_nothing_is_lost() {
         join_all(writers),
         join_all(pages),
     );
-    memory(&running, "after 1,000 todos and 12 kills");
+    memory(&running, "after 1,000 todos and 14 kills");
     for (written, seen) in written.iter().zip(&seen) {
         let amiss: Vec<_> = written.ids.symmetric_difference(seen).collect();
         assert!(
