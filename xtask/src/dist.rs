@@ -16,12 +16,7 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<()> {
     // What is shipped is what was measured.
     let programs = repo::build(&profile, repo::MEASURED)?;
     let version = version()?;
-    let host = repo::output("rustc", &["-vV"])
-        .and_then(|text| {
-            text.lines()
-                .find_map(|line| line.strip_prefix("host: ").map(str::to_owned))
-        })
-        .context("rustc -vV names no host")?;
+    let host = repo::host()?;
     let name = format!("outrigger-{version}-{host}");
     let dist = repo::target().join("dist");
     let staged = dist.join(&name);

@@ -17,6 +17,7 @@ mod conformance;
 mod dist;
 mod docs;
 mod house;
+mod images;
 mod process;
 mod python;
 mod repo;
@@ -70,6 +71,11 @@ const VERBS: &[Verb] = &[
         conformance::run,
     ),
     ("dist", "build the release archive", dist::run),
+    (
+        "images",
+        "build static programs and an OCI image of each service, and check them [--profile P] [--base IMAGE]",
+        images::run,
+    ),
 ];
 
 fn main() -> ExitCode {
