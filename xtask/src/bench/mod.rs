@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::Context;
 
-use crate::{args::Args, repo};
+use crate::{args::Args, repo, services::Services};
 
 mod guard;
 mod http;
@@ -23,6 +23,7 @@ mod report;
 mod rig;
 mod rows;
 mod scenario;
+mod soak;
 mod targets;
 
 use guard::Guard;
@@ -50,26 +51,60 @@ pub(crate) struct Plan {
     upload: u64,
     /// The scenarios asked for, when not all.
     only: Option<Vec<String>>,
+    /// Minutes of the soak.
+    soak: f64,
     /// Whether there is a reference.
     reference: bool,
+    engines: Engines,
     guard: Guard,
 }
 
 impl Plan {
     /// Whether a scenario is asked for.
-    fn wants(&self, scenario: &str) -> bool {
-        self.only
-            .as_ref()
-            .is_none_or(|only| only.iter().any(|name| name == scenario))
+    fn wants(&self, scenario: &Scenario) -> bool {
+        self.only.as_ref().map_or(scenario.usual, |only| {
+            only.iter().any(|name| name == scenario.name)
+        })
     }
 }
 
-/// `--rounds N`, `--seconds S`, `--rest S`, `--upload-mib N`, `--only NAME,…`, `--ours PATH`, `--profile NAME`, `--no-page`.
+/// Real servers of this run.
+#[derive(Debug, Default)]
+pub(crate) struct Engines {
+    redis: Option<String>,
+    postgres: Option<String>,
+}
+
+impl Engines {
+    fn of(services: &Services) -> Self {
+        let variable = |wanted: &str| {
+            services
+                .variables()
+                .find(|(name, _)| *name == wanted)
+                .map(|(_, value)| value.to_owned())
+        };
+        Self {
+            redis: variable("OUTRIGGER_TEST_REDIS"),
+            postgres: variable("OUTRIGGER_TEST_POSTGRES"),
+        }
+    }
+
+    fn redis(&self) -> anyhow::Result<&str> {
+        self.redis.as_deref().context("there is no redis here")
+    }
+
+    fn postgres(&self) -> anyhow::Result<&str> {
+        self.postgres.as_deref().context("there is no postgres here")
+    }
+}
+
+/// `--soak-minutes N` (for `--only soak`), `--rounds N`, `--seconds S`, `--rest S`, `--upload-mib N`, `--only NAME,…`, `--ours PATH`, `--profile NAME`, `--no-page`.
 pub(crate) fn run(mut args: Args) -> anyhow::Result<()> {
     let rounds = args.parsed("--rounds", 5_u32)?;
     let seconds = args.parsed("--seconds", 4.0_f64)?;
     let rest = args.parsed("--rest", 10.0_f64)?;
     let upload = args.parsed("--upload-mib", 1024_u64)? << 20;
+    let soak = args.parsed("--soak-minutes", 20.0_f64)?;
     let only = args
         .value("--only")?
         .map(|only| only.split(',').map(str::to_owned).collect::<Vec<_>>());
@@ -110,7 +145,7 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<()> {
     if record {
         pages.push(repo::root().join("docs/performance.md"));
     }
-    let plan = Plan {
+    let mut plan = Plan {
         load,
         work,
         build,
@@ -119,9 +154,27 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<()> {
         rest,
         upload,
         only,
+        soak,
         reference: reference.is_some(),
+        engines: Engines::default(),
         guard: Guard::start()?,
     };
+    let wanted_engines: Vec<&str> = ["redis", "postgres"]
+        .into_iter()
+        .filter(|name| {
+            SCENARIOS
+                .iter()
+                .any(|scenario| scenario.name == *name && plan.wants(scenario))
+        })
+        .collect();
+    let services = if wanted_engines.is_empty() {
+        None
+    } else {
+        Some(Services::start_named(&wanted_engines.join(","))?)
+    };
+    if let Some(services) = &services {
+        plan.engines = Engines::of(services);
+    }
     let head = report::head(&plan, &ours, reference.as_ref(), nginx.as_ref());
 
     let sides = |scenario: &Scenario| {
@@ -132,7 +185,7 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<()> {
         };
         of.into_iter().flatten().collect::<Vec<_>>()
     };
-    let wanted = || SCENARIOS.iter().filter(|scenario| plan.wants(scenario.name));
+    let wanted = || SCENARIOS.iter().filter(|scenario| plan.wants(scenario));
     let all = wanted().map(|scenario| sides(scenario).len()).sum::<usize>() * rounds as usize;
     let mut measured = Measured::default();
     let mut done = 0;

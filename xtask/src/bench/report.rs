@@ -164,7 +164,8 @@ pub(crate) fn page(head: &Head, plan: &Plan, measured: &Measured, progress: Prog
         "\n## Again\n\n\
          ```\nREFERENCE_DAPRD_DIR=<folder of a real daprd> cargo xtask bench\n```\n\n\
          Flags: `--rounds N`, `--seconds S`, `--rest S` (before figures at rest), `--upload-mib N`, `--profile NAME` (default\n\
-         `release`), `--ours PATH` (another program in our place), `--no-page`, `--only start,memory,calls,nginx,grpc,state,events,bulk,queue,upload`.\n\
+         `release`), `--ours PATH` (another program in our place), `--no-page`, `--only start,memory,calls,nginx,grpc,state,events,bulk,queue,redis,postgres,soak,upload`;
+         `soak` runs only when it is named, for `--soak-minutes N` (20).\n\
          With `--only`, `--ours` or `--no-page` the page goes to `target/bench/performance.md` alone. Everything once, to see\n\
          that it works: `--rounds 1 --seconds 1 --rest 4 --upload-mib 64 --profile fast --no-page`.\n",
     );
@@ -236,7 +237,11 @@ fn why(plan: &Plan, measured: &Measured, progress: Progress, side: &str, scenari
         let error: String = line(&failure.error).chars().take(120).collect();
         return format!("{side} failed: {error}");
     }
-    if !plan.wants(scenario) {
+    if plan
+        .only
+        .as_ref()
+        .is_some_and(|only| !only.iter().any(|name| name == scenario))
+    {
         return "left out by --only".to_owned();
     }
     if side == "daprd" && !plan.reference {

@@ -351,16 +351,17 @@ pub(crate) fn components(side: &Side, folder: &Path, components: Components) -> 
     }
 }
 
-/// Writes a component's file.
+/// Writes a component's file. A version other than v1 stands behind the type: `state.postgresql/v2`.
 pub(crate) fn component(
     folder: &Path,
     name: &str,
     kind: &str,
     metadata: &[(&str, &str)],
 ) -> anyhow::Result<()> {
+    let (kind, version) = kind.split_once('/').unwrap_or((kind, "v1"));
     let empty = if metadata.is_empty() { " []" } else { "" };
     let mut text = format!(
-        "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata:\n  name: {name}\nspec:\n  type: {kind}\n  version: v1\n  metadata:{empty}\n"
+        "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata:\n  name: {name}\nspec:\n  type: {kind}\n  version: {version}\n  metadata:{empty}\n"
     );
     for (key, value) in metadata {
         text.push_str(&format!("    - name: {key}\n      value: \"{value}\"\n"));

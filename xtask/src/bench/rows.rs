@@ -23,6 +23,16 @@ pub(crate) const ROWS: &[(&str, &str)] = &[
         "queue_cpu_us",
         "pubsub.sqlite, both sidecars: CPU per single event, µs",
     ),
+    ("redis_set_cpu_us", "state.redis: CPU per set, µs"),
+    ("redis_get_cpu_us", "state.redis: CPU per get, µs"),
+    (
+        "redis_event_cpu_us",
+        "pubsub.redis, publish → deliver: CPU per event, µs",
+    ),
+    ("postgres1_set_cpu_us", "state.postgresql v1: CPU per set, µs"),
+    ("postgres1_get_cpu_us", "state.postgresql v1: CPU per get, µs"),
+    ("postgres2_set_cpu_us", "state.postgresql v2: CPU per set, µs"),
+    ("postgres2_get_cpu_us", "state.postgresql v2: CPU per get, µs"),
     ("call_p50_us", "invocation, one connection: p50, µs"),
     ("call_added_p50_us", "invocation, one connection: added p50, µs"),
     ("call_added_p99_us", "invocation, one connection: added p99, µs"),
@@ -112,6 +122,41 @@ pub(crate) const ROWS: &[(&str, &str)] = &[
         "queue_bulk_per_second",
         "pubsub.sqlite: events in batches per second",
     ),
+    (
+        "redis_per_second",
+        "state.redis, 16 connections: operations per second",
+    ),
+    (
+        "redis_event_per_second",
+        "pubsub.redis, publish → deliver: events per second",
+    ),
+    (
+        "postgres1_per_second",
+        "state.postgresql v1, 16 connections: operations per second",
+    ),
+    (
+        "postgres2_per_second",
+        "state.postgresql v2, 16 connections: operations per second",
+    ),
+    ("soak_operations", "soak: operations in all"),
+    (
+        "soak_caller_slope_mb_h",
+        "soak, caller: slope of memory, MB an hour",
+    ),
+    (
+        "soak_callee_slope_mb_h",
+        "soak, callee: slope of memory, MB an hour",
+    ),
+    (
+        "soak_caller_settled_mb",
+        "soak, caller: memory after a quarter, MB",
+    ),
+    ("soak_caller_end_mb", "soak, caller: memory at the end, MB"),
+    (
+        "soak_callee_settled_mb",
+        "soak, callee: memory after a quarter, MB",
+    ),
+    ("soak_callee_end_mb", "soak, callee: memory at the end, MB"),
     ("idle_mb", "memory at rest, MB"),
     ("load_calls_mb", "memory after invocations, MB"),
     ("load_state_mb", "memory after state on SQLite too, MB"),
@@ -191,4 +236,17 @@ pub(crate) const SCALE: &[(&str, &str)] = &[
         "generator, bulk to single: per event",
     ),
     ("queue_generator_cpu_us", "generator, pubsub.sqlite: per event"),
+    ("redis_generator_cpu_us", "generator, state.redis: per operation"),
+    (
+        "redis_event_generator_cpu_us",
+        "generator, pubsub.redis: per event",
+    ),
+    (
+        "postgres1_generator_cpu_us",
+        "generator, state.postgresql v1: per operation",
+    ),
+    (
+        "postgres2_generator_cpu_us",
+        "generator, state.postgresql v2: per operation",
+    ),
 ];

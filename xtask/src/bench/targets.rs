@@ -249,6 +249,47 @@ pub(crate) const BUDGETS: &[Target] = &[
     ),
     target(
         "",
+        "state on Redis and PostgreSQL: CPU per operation ≤ 1/3",
+        &[
+            part("Redis set", "redis", "redis_set_cpu_us", "µs", Share(1.0 / 3.0)),
+            part("Redis get", "redis", "redis_get_cpu_us", "µs", Share(1.0 / 3.0)),
+            part(
+                "PostgreSQL v1 set",
+                "postgres",
+                "postgres1_set_cpu_us",
+                "µs",
+                Share(1.0 / 3.0),
+            ),
+            part(
+                "PostgreSQL v1 get",
+                "postgres",
+                "postgres1_get_cpu_us",
+                "µs",
+                Share(1.0 / 3.0),
+            ),
+            part(
+                "PostgreSQL v2 set",
+                "postgres",
+                "postgres2_set_cpu_us",
+                "µs",
+                Share(1.0 / 3.0),
+            ),
+            part(
+                "PostgreSQL v2 get",
+                "postgres",
+                "postgres2_get_cpu_us",
+                "µs",
+                Share(1.0 / 3.0),
+            ),
+        ],
+    ),
+    target(
+        "",
+        "publish → deliver on Redis: CPU per event ≤ 1/3",
+        &[part("", "redis", "redis_event_cpu_us", "µs", Share(1.0 / 3.0))],
+    ),
+    target(
+        "",
         "memory at rest ≤ 15 MB (VmRSS, default components)",
         &[part("", "memory", "idle_mb", "MB", AtMost(15.0))],
     ),

@@ -54,6 +54,11 @@ impl Services {
         Self::start_some(SERVERS.iter().collect())
     }
 
+    /// Starts the servers of a list of names with commas.
+    pub(crate) fn start_named(names: &str) -> anyhow::Result<Self> {
+        Self::start_some(chosen(Some(names))?)
+    }
+
     fn start_some(servers: Vec<&'static Server>) -> anyhow::Result<Self> {
         let place = Arc::new(Place::create()?);
         packages::install(servers.iter().filter_map(|server| server.package));

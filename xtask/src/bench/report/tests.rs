@@ -13,7 +13,9 @@ fn plan() -> Plan {
         rest: 1.0,
         upload: 1 << 20,
         only: None,
+        soak: 20.0,
         reference: true,
+        engines: crate::bench::Engines::default(),
         guard: Guard::start().unwrap(),
     }
 }

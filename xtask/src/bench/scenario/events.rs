@@ -19,7 +19,7 @@ pub(super) const ARRIVAL: Duration = Duration::from_secs(60);
 const BATCH: f64 = 100.0;
 
 /// Events per second from the generator's first to the app's last: whatever waited in between counts.
-fn throughput(sent: &Value, arrived: &Value, events: f64) -> anyhow::Result<f64> {
+pub(super) fn throughput(sent: &Value, arrived: &Value, events: f64) -> anyhow::Result<f64> {
     let at = |report: &Value, key: &str| {
         report[key]
             .as_u64()

@@ -5,9 +5,16 @@ use std::time::Duration;
 use anyhow::Context;
 use serde_json::Value;
 
-use super::{Plan, metrics::Values, nginx, rig::Side};
+use super::{
+    Plan,
+    metrics::Values,
+    nginx,
+    rig::{Pair, Side},
+    soak,
+};
 
 mod calls;
+mod engines;
 mod events;
 mod grpc;
 mod memory;
@@ -29,6 +36,8 @@ pub(crate) enum Who {
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) who: Who,
+    /// Whether it runs without being asked for by name.
+    pub(crate) usual: bool,
     /// Adds its values one by one: what was measured before a failure stays.
     pub(crate) run: fn(&Plan, &Side, &mut Values) -> anyhow::Result<()>,
 }
@@ -38,51 +47,79 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "start",
         who: Who::Both,
+        usual: true,
         run: start::start,
     },
     Scenario {
         name: "memory",
         who: Who::Both,
+        usual: true,
         run: memory::memory,
     },
     Scenario {
         name: "calls",
         who: Who::Both,
+        usual: true,
         run: calls::calls,
     },
     Scenario {
         name: "nginx",
         who: Who::Nginx,
+        usual: true,
         run: nginx::two_hops,
     },
     Scenario {
         name: "grpc",
         who: Who::Both,
+        usual: true,
         run: grpc::grpc,
     },
     Scenario {
         name: "state",
         who: Who::Both,
+        usual: true,
         run: state::state,
     },
     Scenario {
         name: "events",
         who: Who::Both,
+        usual: true,
         run: events::events,
     },
     Scenario {
         name: "bulk",
         who: Who::Both,
+        usual: true,
         run: events::bulk,
     },
     Scenario {
         name: "queue",
         who: Who::Ours,
+        usual: true,
         run: events::queue,
+    },
+    Scenario {
+        name: "redis",
+        who: Who::Both,
+        usual: true,
+        run: engines::redis,
+    },
+    Scenario {
+        name: "postgres",
+        who: Who::Both,
+        usual: true,
+        run: engines::postgres,
+    },
+    Scenario {
+        name: "soak",
+        who: Who::Ours,
+        usual: false,
+        run: soak::soak,
     },
     Scenario {
         name: "upload",
         who: Who::Both,
+        usual: true,
         run: upload::upload,
     },
 ];
@@ -109,6 +146,12 @@ pub(crate) const HUNDRED_BYTES: &[&str] = &[
 /// Joins arguments and adds how long to run.
 pub(crate) fn timed<'a>(parts: &[&[&'a str]], seconds: &'a str) -> Vec<&'a str> {
     [&parts.concat()[..], &["--seconds", seconds]].concat()
+}
+
+/// Sets and gets for so many seconds in all; gives how many.
+pub(crate) fn state_turn(plan: &Plan, pair: &Pair, store: &str, seconds: &str) -> anyhow::Result<f64> {
+    let [sets, gets] = state::set_and_get(plan, pair, store, &["--connections", STEADY], seconds)?;
+    Ok(requests(&sets.report)? + requests(&gets.report)?)
 }
 
 /// A number of a report.

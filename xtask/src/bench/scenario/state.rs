@@ -6,7 +6,7 @@ use super::{RATE, STEADY, generator, micros, number, requests};
 use crate::bench::{
     Plan,
     metrics::Values,
-    rig::{Pair, Setup, Side, drive},
+    rig::{Pair, Setup, Side, Sidecar, drive},
 };
 
 const SET: &[&str] = &[
@@ -20,8 +20,8 @@ const SET: &[&str] = &[
 
 /// What sets or gets gave, and what one of them cost the sidecar.
 pub(super) struct Half {
-    report: Value,
-    cpu: f64,
+    pub(super) report: Value,
+    pub(super) cpu: f64,
 }
 
 /// Sets for so many seconds, then gets.
@@ -32,16 +32,27 @@ pub(super) fn set_and_get(
     arguments: &[&str],
     seconds: &str,
 ) -> anyhow::Result<[Half; 2]> {
+    set_and_get_on(plan, &pair.callee, store, arguments, seconds)
+}
+
+/// The same on any sidecar.
+pub(super) fn set_and_get_on(
+    plan: &Plan,
+    sidecar: &Sidecar,
+    store: &str,
+    arguments: &[&str],
+    seconds: &str,
+) -> anyhow::Result<[Half; 2]> {
     let path = format!("/v1.0/state/{store}");
     let half = |path: &str, request: &[&str]| {
-        let before = pair.callee.cpu()?;
+        let before = sidecar.cpu()?;
         let report = drive(
             plan,
-            pair.callee.port,
+            sidecar.port,
             path,
             &[request, arguments, &["--seconds", seconds]].concat(),
         )?;
-        let used = pair.callee.cpu()?.saturating_sub(before);
+        let used = sidecar.cpu()?.saturating_sub(before);
         let cpu = micros(used) / requests(&report)?;
         Ok::<_, anyhow::Error>(Half { report, cpu })
     };
