@@ -83,7 +83,7 @@ fn hostname() -> String {
     gethostname::gethostname().to_string_lossy().into_owned()
 }
 
-/// Runs the sidecar, again after each SIGHUP, until a signal or the sidecar itself ends it.
+/// Runs the sidecar until a signal or the sidecar itself ends it; SIGHUP makes it read everything anew.
 async fn supervise(options: SidecarOptions, log_level: &str) -> ExitCode {
     tracing::info!(
         target: LOG,
@@ -99,38 +99,34 @@ async fn supervise(options: SidecarOptions, log_level: &str) -> ExitCode {
         return fatal("cannot listen for signals");
     };
     tokio::spawn(give_back_start_up_pages());
-    loop {
-        let sidecar = match Sidecar::start(options.clone()).await {
-            Ok(sidecar) => sidecar,
-            Err(error) => return fatal(&format!("Fatal error from runtime: {error}")),
-        };
-        let mut restart = false;
-        let exit = tokio::select! {
-            exit = sidecar.wait() => exit,
+    let sidecar = match Sidecar::start(options).await {
+        Ok(sidecar) => sidecar,
+        Err(error) => return fatal(&format!("Fatal error from runtime: {error}")),
+    };
+    let exit = loop {
+        tokio::select! {
+            exit = sidecar.wait() => break exit,
             _ = interrupt.recv() => {
                 tracing::info!(target: LOG, "Received signal 'interrupt'; beginning shutdown");
-                stop(&sidecar, &mut interrupt, &mut terminate).await
+                break stop(&sidecar, &mut interrupt, &mut terminate).await;
             }
             _ = terminate.recv() => {
                 tracing::info!(target: LOG, "Received signal 'terminated'; beginning shutdown");
-                stop(&sidecar, &mut interrupt, &mut terminate).await
+                break stop(&sidecar, &mut interrupt, &mut terminate).await;
             }
             _ = hangup.recv() => {
                 tracing::info!(target: LOG, "Received signal 'hangup'; restarting");
-                restart = true;
-                sidecar.shutdown();
-                sidecar.wait().await
+                sidecar.reload();
             }
-        };
-        match exit {
-            Exit::Stopped if restart => {}
-            Exit::Stopped => {
-                tracing::info!(target: LOG, "Daprd shutdown gracefully");
-                return ExitCode::SUCCESS;
-            }
-            Exit::Forced => return ExitCode::FAILURE,
-            Exit::Failed(error) => return fatal(&format!("Fatal error from runtime: {error}")),
         }
+    };
+    match exit {
+        Exit::Stopped => {
+            tracing::info!(target: LOG, "Daprd shutdown gracefully");
+            ExitCode::SUCCESS
+        }
+        Exit::Forced => ExitCode::FAILURE,
+        Exit::Failed(error) => fatal(&format!("Fatal error from runtime: {error}")),
     }
 }
 

@@ -84,6 +84,16 @@ impl<T: Send + Sync + 'static> Components<T> {
         });
     }
 
+    /// Takes an open component out to be opened anew: calls that come wait for its successor rather than fail. Gives
+    /// back the one that was open.
+    pub fn renew(&self, name: &ComponentName, init_timeout: Duration) -> Option<Arc<Loaded<T>>> {
+        let old = self.ready(name);
+        if old.is_some() || !self.is_initialising(name) {
+            self.announce(name, init_timeout);
+        }
+        old
+    }
+
     /// Puts an open component in place; gives back the one it replaces.
     pub fn insert(&self, loaded: Loaded<T>) -> Option<Arc<Loaded<T>>> {
         let name = loaded.name.clone();
@@ -167,6 +177,15 @@ impl<T: Send + Sync + 'static> Components<T> {
         }
     }
 
+    /// Whether it was announced and is still to be opened.
+    #[must_use]
+    pub fn is_initialising(&self, name: &str) -> bool {
+        self.0
+            .load()
+            .get(name)
+            .is_some_and(|slot| matches!(&*slot.state.borrow(), State::Initialising))
+    }
+
     /// All open components, in the order of their names.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Loaded<T>>> {
@@ -241,6 +260,22 @@ mod tests {
         assert!(components.insert(loaded("a")).is_some());
         assert!(components.remove(&"a".into()).is_some());
         assert_eq!(components.get("a").await.unwrap_err(), Missing::NotConfigured);
+    }
+
+    #[tokio::test]
+    async fn calls_wait_for_the_successor_of_a_renewed_component() {
+        let components = Arc::new(Components::default());
+        components.insert(loaded("a"));
+        let old = components.renew(&"a".into(), Duration::from_secs(5)).unwrap();
+        assert!(components.ready("a").is_none() && components.is_initialising("a"));
+        let waiting = tokio::spawn({
+            let components = Arc::clone(&components);
+            async move { components.get("a").await }
+        });
+        tokio::task::yield_now().await;
+        assert!(components.renew(&"a".into(), Duration::from_secs(5)).is_none());
+        components.insert(loaded("a"));
+        assert!(!Arc::ptr_eq(&waiting.await.unwrap().unwrap(), &old));
     }
 
     #[tokio::test]

@@ -8,9 +8,11 @@ mod endpoint;
 mod error;
 pub mod errors;
 mod request;
+mod switch;
 
 pub use components::{Components, Loaded, Missing};
 pub use endpoint::{Endpoint, EndpointHandler, Group, handler};
 pub use error::{ApiError, Category, Detail, RenderedError};
 pub use outrigger_middleware::{Body, BoxError};
 pub use request::{ApiRequest, Params, Reply, RequestMetadata};
+pub use switch::Switch;

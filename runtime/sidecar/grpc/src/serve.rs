@@ -13,7 +13,7 @@ use http::{Request, Response};
 use http_body::{Frame, SizeHint};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use outrigger_sidecar_api::Body as RawBody;
+use outrigger_sidecar_api::{Body as RawBody, Switch};
 use outrigger_sidecar_http::Bound;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -38,7 +38,9 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 const LOG: &str = "dapr.runtime.grpc.api";
 
 /// Accepts and serves until `shutdown`, then lets calls finish, for ten seconds at most.
-pub async fn serve(bound: Bound, server: GrpcServer, shutdown: CancellationToken) {
+/// What `server` switches to answers from its next call on, also on connections that are open.
+pub async fn serve(bound: Bound, server: impl Into<Switch<GrpcServer>>, shutdown: CancellationToken) {
+    let server = server.into();
     let tasks = TaskTracker::new();
     match bound {
         Bound::Tcp(listener) => loop {
@@ -80,7 +82,7 @@ async fn accept_failed(error: &std::io::Error) {
     tokio::time::sleep(Duration::from_millis(50)).await;
 }
 
-async fn connection<S>(stream: S, server: GrpcServer, shutdown: CancellationToken)
+async fn connection<S>(stream: S, server: Switch<GrpcServer>, shutdown: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -90,7 +92,7 @@ where
     builder
         .timer(TokioTimer::new())
         // Upstream multiplies the buffer size by 1024 a second time.
-        .max_header_list_size(u32::try_from(server.read_buffer_size() << 10).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(server.current().read_buffer_size() << 10).unwrap_or(u32::MAX))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(u32::try_from(MAX_IN_FLIGHT).unwrap_or(u32::MAX))
@@ -100,7 +102,7 @@ where
         let server = server.clone();
         let call = calls.begin();
         async move {
-            let response: Response<Body> = server.call(request.map(RawBody::from)).await;
+            let response: Response<Body> = server.current().call(request.map(RawBody::from)).await;
             Ok::<_, Infallible>(response.map(|body| Busy { body, _call: call }))
         }
     });

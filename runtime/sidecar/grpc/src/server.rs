@@ -1,6 +1,10 @@
 //! The server: from a request to its answer.
 
-use std::{fmt, sync::Arc, time::Instant};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use http::{HeaderMap, Request, Response, header};
 use outrigger_component::SecretString;
@@ -33,6 +37,9 @@ use crate::{
 /// Calls under way in one server before further ones are answered RESOURCE_EXHAUSTED, open streams included. Far
 /// above what the app behind a sidecar can take, low enough that a flood cannot exhaust memory.
 pub const MAX_IN_FLIGHT: usize = 16_384;
+
+/// Between two looks whether calls are under way.
+const IDLE_LOOK: Duration = Duration::from_millis(20);
 
 /// What the server serves and how.
 #[derive(Clone)]
@@ -150,6 +157,15 @@ impl GrpcServer {
     /// `--read-buffer-size`.
     pub(crate) fn read_buffer_size(&self) -> usize {
         self.0.read_buffer_size
+    }
+
+    /// Waits until no call is under way. Others may come at any time: this is for servers that were switched off.
+    /// Cancel-safe.
+    pub async fn idle(&self) {
+        // A permit that was waited for would be kept from calls that come after all.
+        while self.0.in_flight.available_permits() < MAX_IN_FLIGHT {
+            tokio::time::sleep(IDLE_LOOK).await;
+        }
     }
 
     /// Serves one call.

@@ -8,7 +8,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
-use outrigger_sidecar_api::Body;
+use outrigger_sidecar_api::{Body, Switch};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
@@ -48,7 +48,14 @@ pub struct ServeOptions {
 }
 
 /// Accepts and serves until `shutdown`, then lets connections finish what they have begun, for ten seconds at most.
-pub async fn serve(bound: Bound, service: HttpService, options: ServeOptions, shutdown: CancellationToken) {
+/// What `service` switches to answers from its next request on, also on connections that are open.
+pub async fn serve(
+    bound: Bound,
+    service: impl Into<Switch<HttpService>>,
+    options: ServeOptions,
+    shutdown: CancellationToken,
+) {
+    let service = service.into();
     let tasks = TaskTracker::new();
     match bound {
         Bound::Tcp(listener) => loop {
@@ -90,8 +97,12 @@ async fn accept_failed(error: &std::io::Error) {
     tokio::time::sleep(Duration::from_millis(50)).await;
 }
 
-async fn connection<S>(stream: S, service: HttpService, options: ServeOptions, shutdown: CancellationToken)
-where
+async fn connection<S>(
+    stream: S,
+    service: Switch<HttpService>,
+    options: ServeOptions,
+    shutdown: CancellationToken,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let header_bytes = options.read_buffer_size + HEADER_SLACK;
@@ -131,7 +142,7 @@ where
                 *response.status_mut() = http::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
                 return Ok::<_, Infallible>(response);
             }
-            Ok(service.serve(request.map(Body::from)).await)
+            Ok(service.current().serve(request.map(Body::from)).await)
         }
     });
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
@@ -152,13 +163,13 @@ where
 async fn continue_in_http2(
     upgraded: hyper::upgrade::OnUpgrade,
     first: FirstRequest,
-    service: HttpService,
+    service: Switch<HttpService>,
     shutdown: CancellationToken,
 ) {
     let Ok(upgraded) = upgraded.await else { return };
     let service = service_fn(move |request: http::Request<Incoming>| {
         let service = service.clone();
-        async move { Ok::<_, Infallible>(service.serve(request.map(Body::from)).await) }
+        async move { Ok::<_, Infallible>(service.current().serve(request.map(Body::from)).await) }
     });
     let io = TokioIo::new(Continued::new(upgraded, &first));
     let serving =

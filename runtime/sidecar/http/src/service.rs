@@ -25,6 +25,9 @@ const TOKEN: HeaderName = HeaderName::from_static("dapr-api-token");
 /// can take, low enough that a flood cannot exhaust memory.
 pub const MAX_IN_FLIGHT: usize = 16_384;
 
+/// Between two looks whether requests are under way.
+const IDLE_LOOK: Duration = Duration::from_millis(20);
+
 /// `spec.logging.apiLogging` and `--enable-api-logging`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ApiLogOptions {
@@ -106,6 +109,15 @@ impl HttpService {
             response = observed.end(response, options);
         }
         response.map(|body| until_sent(body, permit))
+    }
+
+    /// Waits until no request is under way, bodies included. Others may come at any time: this is for services that
+    /// were switched off. Cancel-safe.
+    pub async fn idle(&self) {
+        // A permit that was waited for would be kept from requests that come after all.
+        while self.0.in_flight.available_permits() < MAX_IN_FLIGHT {
+            tokio::time::sleep(IDLE_LOOK).await;
+        }
     }
 
     /// CORS, then the API token, then the pipeline.

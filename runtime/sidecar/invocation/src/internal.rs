@@ -12,7 +12,7 @@ use hyper::{body::Incoming, server::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use outrigger_middleware::Body;
 use outrigger_resources::access_control::Caller;
-use outrigger_sidecar_api::errors;
+use outrigger_sidecar_api::{Switch, errors};
 use outrigger_sidecar_app_channel::AppChannel;
 use outrigger_telemetry::trace::SpanContext;
 use tokio::{
@@ -150,8 +150,14 @@ impl InternalService {
         }
     }
 
-    /// Serves connections of a listener until `shutdown`, then lets calls end.
-    pub async fn serve_listener(&self, listener: TcpListener, shutdown: CancellationToken) {
+    /// Serves connections of a listener until `shutdown`, then lets calls end. What `service` switches to answers
+    /// from its next call on, also on connections that are open.
+    pub async fn serve_listener(
+        service: impl Into<Switch<Self>>,
+        listener: TcpListener,
+        shutdown: CancellationToken,
+    ) {
+        let service = service.into();
         let tracker = TaskTracker::new();
         loop {
             let stream = tokio::select! {
@@ -167,8 +173,12 @@ impl InternalService {
                 },
             };
             let _ = stream.set_nodelay(true);
-            let (service, shutdown) = (self.clone(), shutdown.clone());
-            tracker.spawn(async move { service.serve_connection(stream, None, shutdown).await });
+            tracker.spawn(Self::serve_connection(
+                service.clone(),
+                stream,
+                None,
+                shutdown.clone(),
+            ));
         }
         drop(listener);
         tracker.close();
@@ -178,14 +188,14 @@ impl InternalService {
     /// Serves one connection, plain or after its TLS handshake, until it ends; after `shutdown` it takes no further
     /// calls.
     pub async fn serve_connection<S>(
-        &self,
+        service: impl Into<Switch<Self>>,
         stream: S,
         identity: Option<PeerIdentity>,
         shutdown: CancellationToken,
     ) where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let service = self.clone();
+        let service = service.into();
         let serve = hyper::service::service_fn(move |request: Request<Incoming>| {
             let service = service.clone();
             let identity = identity.clone();
@@ -194,7 +204,7 @@ impl InternalService {
                 if let Some(identity) = identity {
                     request.extensions_mut().insert(identity);
                 }
-                Ok::<_, Infallible>(service.serve(request).await)
+                Ok::<_, Infallible>(service.current().serve(request).await)
             }
         });
         let mut builder = http2::Builder::new(TokioExecutor::new());

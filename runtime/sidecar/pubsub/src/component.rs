@@ -105,6 +105,15 @@ impl ComponentTable {
             .collect()
     }
 
+    /// Lets go of a broker that is about to close.
+    pub(crate) fn forget(&self, name: &str) {
+        self.known.rcu(|known| {
+            let mut known = HashMap::clone(known);
+            known.remove(name);
+            known
+        });
+    }
+
     fn broker(&self, loaded: Arc<Loaded<SharedPubSub>>) -> Arc<Broker> {
         if let Some(broker) = self.known.load().get(loaded.name.as_str())
             && Arc::ptr_eq(&broker.loaded, &loaded)

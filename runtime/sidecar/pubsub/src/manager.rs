@@ -486,6 +486,7 @@ impl PubsubService {
         active.app = staying;
         let leaving: Vec<Running> = leaving;
         join_all(leaving.into_iter().map(Running::stop)).await;
+        manager.publisher.table.forget(name);
     }
 
     /// All subscriptions, for the metadata API: resources and the app's, then streams.

@@ -1,6 +1,6 @@
-//! Building a sidecar from its options: telemetry, listeners, services, endpoints.
+//! Building one instance of a sidecar from its options: telemetry, services, endpoints.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, sync::Arc};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use futures::future::BoxFuture;
@@ -14,6 +14,7 @@ use outrigger_resources::{
     configuration::{Configuration, ConfigurationError},
     references::ReferenceOptions,
     templates::Templates,
+    watch::DirectoryWatch,
 };
 use outrigger_sidecar_api::{ApiError, Endpoint};
 use outrigger_sidecar_app_channel::{AppChannel, AppChannelOptions, AppHealth};
@@ -26,27 +27,29 @@ use outrigger_sidecar_grpc::{
     GrpcOptions, GrpcServer, JobScope, TaskHub,
     absent::{self, AbsentActors, AbsentJobs, AbsentTaskHub, AbsentWorkflows, ActorStreams},
 };
-use outrigger_sidecar_http::{Bound, Cors, HttpService, HttpServiceOptions, TracingLayer};
+use outrigger_sidecar_http::{Cors, HttpService, HttpServiceOptions, TracingLayer};
 use outrigger_sidecar_invocation::{Forwarded, HttpEndpoints, InvocationOptions, InvocationService};
 use outrigger_sidecar_pubsub::{OutboxOptions, PubsubOptions, PubsubOutbox, PubsubService};
 use outrigger_sidecar_resilience::ResilienceProvider;
 use outrigger_sidecar_state::{Outbox, StateService, StateServiceOptions};
 use outrigger_telemetry::{Metrics, Tracer, trace::Sampler};
-use outrigger_types::{Namespace, is_truthy};
+use outrigger_types::Namespace;
 use outrigger_wire::dapr::proto::runtime::v1::SaveStateRequest;
-use tokio::{net::TcpListener, sync::watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    components::{ComponentLoader, Tables},
+    components::{ComponentLoader, Progress, Tables},
     control::Control,
+    dependents::Dependents,
     documents,
     health::{HealthApi, Readiness},
     host,
     inventory::RunningInventory,
-    listeners::{self, Addresses},
+    mcp::McpServers,
     metadata::MetadataApi,
     options::SidecarOptions,
+    pipelines::Pipelines,
     resolution, telemetry,
 };
 
@@ -77,7 +80,18 @@ pub enum AssemblyError {
     App(#[from] http::Error),
 }
 
-/// A sidecar in parts, ready to live.
+/// What an instance shares with those before and after it.
+#[derive(Debug, Clone)]
+pub(crate) struct Common {
+    /// The port of the internal API.
+    pub(crate) internal_port: u16,
+    /// Asks for the orderly end of the sidecar.
+    pub(crate) stop: CancellationToken,
+    /// Asks for its end at once.
+    pub(crate) force: CancellationToken,
+}
+
+/// One instance of a sidecar in parts, ready to live.
 pub(crate) struct Assembly {
     pub(crate) options: SidecarOptions,
     pub(crate) configuration: Configuration,
@@ -90,8 +104,10 @@ pub(crate) struct Assembly {
     pub(crate) app: Option<AppChannel>,
     pub(crate) app_slot: Arc<ArcSwapOption<AppChannel>>,
     pub(crate) app_health: watch::Sender<AppHealth>,
-    pub(crate) http_pipeline: Arc<Pipeline>,
-    pub(crate) app_pipeline: Arc<Pipeline>,
+    pub(crate) pipelines: Arc<Pipelines>,
+    pub(crate) mcp_servers: Arc<McpServers>,
+    pub(crate) resilience: Arc<ArcSwap<ResilienceProvider>>,
+    pub(crate) resiliencies: Arc<ArcSwap<Vec<String>>>,
     pub(crate) pubsub: Arc<PubsubService>,
     pub(crate) outbox: Arc<PubsubOutbox>,
     pub(crate) inputs: Arc<InputBindings>,
@@ -99,15 +115,15 @@ pub(crate) struct Assembly {
     pub(crate) invocation: Arc<InvocationService>,
     pub(crate) http_endpoints: HttpEndpoints,
     pub(crate) resolver: Option<SharedResolver>,
+    /// Whether the resolver came from the instance before, which has registered with it.
+    pub(crate) is_resolver_inherited: bool,
     pub(crate) http: HttpService,
     pub(crate) public_http: HttpService,
     pub(crate) grpc: GrpcServer,
-    pub(crate) bound: parking_lot::Mutex<Listeners>,
-    pub(crate) addresses: Addresses,
-    /// Asks for the orderly end.
-    pub(crate) stop: CancellationToken,
-    /// Asks for the end at once.
-    pub(crate) force: CancellationToken,
+    /// Notices changes of resource files from before they were read; empty without hot reload.
+    pub(crate) watch: parking_lot::Mutex<Option<DirectoryWatch>>,
+    /// This instance ends, by the sidecar's end or because another one has taken its place.
+    pub(crate) ending: CancellationToken,
 }
 
 impl std::fmt::Debug for Assembly {
@@ -118,29 +134,27 @@ impl std::fmt::Debug for Assembly {
     }
 }
 
-/// Bound addresses, until the servers take them.
-#[derive(Debug, Default)]
-pub(crate) struct Listeners {
-    pub(crate) http: Vec<Bound>,
-    pub(crate) grpc: Vec<Bound>,
-    pub(crate) internal: Option<TcpListener>,
-    pub(crate) public: Option<Bound>,
-    pub(crate) metrics: Option<TcpListener>,
-    pub(crate) profile: Option<TcpListener>,
-}
-
 impl Assembly {
     #[allow(
         clippy::too_many_lines,
         reason = "one list of parts, in the order in which they need one another"
     )]
-    pub(crate) async fn build(options: SidecarOptions) -> Result<Self, AssemblyError> {
+    pub(crate) async fn build(
+        options: SidecarOptions,
+        common: Common,
+        before: Option<&Self>,
+    ) -> Result<Self, AssemblyError> {
         let mut configuration = documents::load_configuration(&options)?;
-        let metrics = telemetry::metrics(&options, &configuration).unwrap_or_else(|error| {
-            // Upstream logs it and goes on without.
-            tracing::error!(target: "dapr.runtime", "[INIT_FAILURE]: initialization error occurred for metrics: {error}");
-            Metrics::disabled()
-        });
+        let watch = documents::watch(&options, &configuration);
+        let metrics = match before {
+            // What was counted goes on where nothing else is asked for.
+            Some(before) if before.configuration.metric() == configuration.metric() => before.metrics.clone(),
+            _ => telemetry::metrics(&options, &configuration).unwrap_or_else(|error| {
+                // Upstream logs it and goes on without.
+                tracing::error!(target: "dapr.runtime", "[INIT_FAILURE]: initialization error occurred for metrics: {error}");
+                Metrics::disabled()
+            }),
+        };
         let tracing_spec = configuration.spec.tracing.get_or_insert_default();
         if let Err(error) = tracing_spec.complete_from(&options.environment) {
             tracing::error!(target: "dapr.runtime", "error setting tracing spec from env: {error}");
@@ -154,7 +168,12 @@ impl Assembly {
         let api_traced = Sampler::parse(&tracing_spec.sampling_rate).is_enabled();
         let resources = documents::load_resources(&options);
 
-        let (listeners, addresses, internal_port) = bind(&options)?;
+        let Common {
+            internal_port,
+            stop,
+            force,
+        } = common;
+        let ending = stop.child_token();
         let host_ip = host::address(&options.environment);
         let namespace = Namespace::from(options.namespace().unwrap_or("default"));
 
@@ -164,6 +183,12 @@ impl Assembly {
         )));
         let app_pipeline = Arc::new(Pipeline::default());
         let http_pipeline = Arc::new(Pipeline::default());
+        let pipelines = Arc::new(Pipelines::new(
+            &configuration,
+            Arc::clone(&tables.middleware),
+            Arc::clone(&http_pipeline),
+            Arc::clone(&app_pipeline),
+        ));
         let inbound = Arc::new(Readiness::default());
         let outbound = Arc::new(Readiness::default());
         inbound.expect("runtime");
@@ -269,12 +294,16 @@ impl Assembly {
             outputs: Arc::clone(&bindings),
         }));
 
-        let resolver = match resolution::resolver(&options, &configuration).await {
-            Ok(resolver) => Some(resolver),
-            Err(error) => {
-                tracing::error!(target: "dapr.runtime", "{error}");
-                None
-            }
+        let inherited = before
+            .filter(|before| before.configuration.spec.name_resolution == configuration.spec.name_resolution)
+            .and_then(|before| before.resolver.clone());
+        let is_resolver_inherited = inherited.is_some();
+        let resolver = match inherited {
+            Some(resolver) => Some(resolver),
+            None => resolution::resolver(&options, &configuration)
+                .await
+                .inspect_err(|error| tracing::error!(target: "dapr.runtime", "{error}"))
+                .ok(),
         };
         let access_control = documents::access_control(&options, &configuration)?;
         let http_endpoints = HttpEndpoints::default();
@@ -311,25 +340,25 @@ impl Assembly {
             },
             state: Arc::clone(&state),
             metrics: metrics.clone(),
-            readiness: Arc::clone(&inbound),
+            progress: Progress::new(Arc::clone(&inbound)),
+            dependents: Dependents {
+                pubsub: Arc::clone(&pubsub),
+                outbox: Arc::clone(&outbox),
+                inputs: Arc::clone(&inputs),
+                configuration: Arc::clone(&configuration_api),
+                pipelines: Arc::clone(&pipelines),
+            },
             new_id: || uuid::Uuid::new_v4().to_string(),
         });
 
-        let stop = CancellationToken::new();
-        let force = CancellationToken::new();
+        let mcp_servers = Arc::new(McpServers::default());
+        let resiliencies = Arc::new(ArcSwap::from_pointee(documents::names(&resources.resiliencies)));
         let inventory = Arc::new(RunningInventory {
             tables: tables.clone(),
             pubsub: Arc::clone(&pubsub),
             http_endpoints: http_endpoints.clone(),
-            resiliencies: resources.resiliencies.as_ref().map_or_else(
-                |_| Vec::new(),
-                |resiliencies| {
-                    resiliencies
-                        .iter()
-                        .map(|resource| resource.meta.name.clone())
-                        .collect()
-                },
-            ),
+            resiliencies: Arc::clone(&resiliencies),
+            mcp_servers: Arc::clone(&mcp_servers),
             features: configuration.features([]).iter().map(str::to_owned).collect(),
             actors_enabled: !options.placement_addresses.is_empty(),
         });
@@ -339,7 +368,7 @@ impl Assembly {
             Arc::clone(&inbound),
             Arc::clone(&outbound),
         ));
-        let control = Arc::new(Control::new(Arc::clone(&metadata), stop.clone(), force.clone()));
+        let control = Arc::new(Control::new(Arc::clone(&metadata), stop, force));
 
         let job_scope = JobScope {
             app_id: options.app_id.clone(),
@@ -413,7 +442,7 @@ impl Assembly {
             conversation,
             invocation: Arc::clone(&invocation),
             control,
-            actors: Arc::new(AbsentActors::new(actor_streams, stop.clone())),
+            actors: Arc::new(AbsentActors::new(actor_streams, ending.clone())),
             workflows: Arc::new(AbsentWorkflows),
             jobs: Arc::new(AbsentJobs::new(job_scope)),
             task_hub: TaskHub::new(AbsentTaskHub),
@@ -441,8 +470,10 @@ impl Assembly {
             app,
             app_slot,
             app_health,
-            http_pipeline,
-            app_pipeline,
+            pipelines,
+            mcp_servers,
+            resilience,
+            resiliencies,
             pubsub,
             outbox,
             inputs,
@@ -450,13 +481,12 @@ impl Assembly {
             invocation,
             http_endpoints,
             resolver,
+            is_resolver_inherited,
             http,
             public_http,
             grpc,
-            bound: parking_lot::Mutex::new(listeners),
-            addresses,
-            stop,
-            force,
+            watch: parking_lot::Mutex::new(watch),
+            ending,
         })
     }
 }
@@ -469,108 +499,4 @@ impl AppState for SavedByBindings {
     fn save(&self, request: SaveStateRequest) -> BoxFuture<'_, Result<(), ApiError>> {
         Box::pin(self.0.grpc_save(request))
     }
-}
-
-/// Binds everything; gives the port of the internal API too.
-fn bind(options: &SidecarOptions) -> Result<(Listeners, Addresses, u16), AssemblyError> {
-    let mut listeners = Listeners::default();
-    let mut addresses = Addresses::default();
-    let failed = |what: &'static str, host: &str, port: u16| {
-        let address = format!("{host}:{port}");
-        move |source| AssemblyError::Listen {
-            what,
-            address,
-            source,
-        }
-    };
-
-    let host = options.internal_grpc_listen_address.as_str();
-    let internal = if options.internal_grpc_port == 0 {
-        let folder = options.base_dir.to_string_lossy();
-        let port = host::stable_port(&options.app_id, &folder, options.user_id, &options.hostname);
-        listeners::tcp(host, port)
-            .or_else(|_| listeners::tcp(host, 0))
-            .map_err(failed("the internal gRPC API", host, 0))?
-    } else {
-        let port = options.internal_grpc_port;
-        listeners::tcp(host, port).map_err(failed("the internal gRPC API", host, port))?
-    };
-    let internal_address = internal
-        .local_addr()
-        .map_err(failed("the internal gRPC API", host, 0))?;
-    addresses.internal = Some(internal_address);
-    listeners.internal = Some(internal);
-
-    if let Some(folder) = &options.unix_domain_socket {
-        let folder = options.base_dir.join(folder);
-        for (kind, list) in [("http", &mut listeners.http), ("grpc", &mut listeners.grpc)] {
-            let path = folder.join(format!("dapr-{}-{kind}.socket", options.app_id));
-            let bound = listeners::unix(&path).map_err(|source| AssemblyError::Listen {
-                what: "the API",
-                address: path.display().to_string(),
-                source,
-            })?;
-            list.push(bound);
-        }
-    } else {
-        let apis: [(&'static str, u16, &mut Vec<Bound>, &mut Vec<SocketAddr>); 2] = [
-            (
-                "the HTTP API",
-                options.http_port,
-                &mut listeners.http,
-                &mut addresses.http,
-            ),
-            (
-                "the gRPC API",
-                options.grpc_port,
-                &mut listeners.grpc,
-                &mut addresses.grpc,
-            ),
-        ];
-        for (what, port, list, bound) in apis {
-            let mut last = None;
-            for host in &options.listen_addresses {
-                // One address that fails is no harm as long as another serves (upstream).
-                match listeners::tcp(host, port) {
-                    Ok(listener) => {
-                        bound.extend(listener.local_addr().ok());
-                        list.push(Bound::Tcp(listener));
-                    }
-                    Err(source) => last = Some((host.clone(), source)),
-                }
-            }
-            if let (true, Some((host, source))) = (list.is_empty(), last) {
-                return Err(failed(what, &host, port)(source));
-            }
-        }
-    }
-    if let Some(port) = options.public_port {
-        let host = options.public_listen_address.as_str();
-        let listener = listeners::tcp(host, port).map_err(failed("the public port", host, port))?;
-        addresses.public = listener.local_addr().ok();
-        listeners.public = Some(Bound::Tcp(listener));
-    }
-    if let Some(metrics) = &options.metrics {
-        let host = metrics.address.as_str();
-        match listeners::tcp(host, metrics.port) {
-            Ok(listener) => {
-                addresses.metrics = listener.local_addr().ok();
-                listeners.metrics = Some(listener);
-            }
-            Err(source) => return Err(failed("metrics", host, metrics.port)(source)),
-        }
-    }
-    if let Some(port) = options.profile_port {
-        let host = options.listen_addresses.first().map_or("", String::as_str);
-        listeners.profile = Some(listeners::tcp(host, port).map_err(failed("profiles", host, port))?);
-    }
-    Ok((listeners, addresses, internal_address.port()))
-}
-
-/// Whether the HTTP servers take HTTP/2 in clear text.
-pub(crate) fn serves_h2c(options: &SidecarOptions) -> bool {
-    !options
-        .environment
-        .get("DAPR_HTTP_DISABLE_H2C")
-        .is_some_and(is_truthy)
 }

@@ -1,4 +1,8 @@
-//! Opening components: secret stores first, then all others side by side (design D8; wire.md §19).
+//! Opening components: secret stores first, then all others side by side (design D8; wire.md §19). What happens to
+//! those that are open is in [`replace`].
+
+mod progress;
+mod replace;
 
 use std::{
     collections::BTreeMap,
@@ -28,7 +32,9 @@ use outrigger_state::SharedStateStore;
 use outrigger_telemetry::Metrics;
 use outrigger_types::ComponentName;
 
-use crate::health::Readiness;
+pub(crate) use self::progress::Progress;
+pub(crate) use self::replace::close_all;
+use crate::dependents::Dependents;
 
 /// Log target of this work, upstream's name.
 const LOG: &str = "dapr.runtime.processor";
@@ -37,32 +43,44 @@ const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration
 
 /// The components of all blocks.
 #[derive(Debug, Default, Clone)]
-#[allow(missing_docs)]
-pub struct Tables {
-    pub state: Arc<Components<SharedStateStore>>,
-    pub pubsub: Arc<Components<SharedPubSub>>,
-    pub bindings: Arc<Components<Binding>>,
-    pub secrets: Arc<Components<SharedSecretStore>>,
-    pub configuration: Arc<Components<SharedConfigurationStore>>,
-    pub lock: Arc<Components<SharedLockStore>>,
-    pub crypto: Arc<Components<SharedCryptoProvider>>,
-    pub conversation: Arc<Components<SharedConversation>>,
-    pub middleware: Arc<Components<SharedMiddleware>>,
+pub(crate) struct Tables {
+    pub(crate) state: Arc<Components<SharedStateStore>>,
+    pub(crate) pubsub: Arc<Components<SharedPubSub>>,
+    pub(crate) bindings: Arc<Components<Binding>>,
+    pub(crate) secrets: Arc<Components<SharedSecretStore>>,
+    pub(crate) configuration: Arc<Components<SharedConfigurationStore>>,
+    pub(crate) lock: Arc<Components<SharedLockStore>>,
+    pub(crate) crypto: Arc<Components<SharedCryptoProvider>>,
+    pub(crate) conversation: Arc<Components<SharedConversation>>,
+    pub(crate) middleware: Arc<Components<SharedMiddleware>>,
 }
 
 /// A component could not be opened, and its file does not say to go on without it. The text is upstream's.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("process component {name} error: {cause}")]
-pub struct ComponentFailure {
+pub(crate) struct ComponentFailure {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Why.
-    pub cause: String,
+    pub(crate) cause: String,
+}
+
+/// What became of a component that was to be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Opened {
+    /// It is open.
+    Now,
+    /// Its backend is away: it opens when that is back, and what uses it starts then.
+    Later,
+    /// It waits for a secret store that is not loaded.
+    Waiting,
+    /// It failed, and its file says to go on without it.
+    Ignored,
 }
 
 /// Which of a block's tables a type belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Block {
+pub(crate) enum Block {
     State,
     Pubsub,
     Bindings,
@@ -75,7 +93,7 @@ enum Block {
 }
 
 impl Block {
-    fn of(category: &str) -> Option<Self> {
+    pub(crate) fn of(category: &str) -> Option<Self> {
         Some(match category {
             "state" => Self::State,
             "pubsub" => Self::Pubsub,
@@ -98,28 +116,52 @@ struct Failure {
 }
 
 /// Opens components into the tables.
-pub struct ComponentLoader {
+pub(crate) struct ComponentLoader {
     /// Where they go.
-    pub tables: Tables,
+    pub(crate) tables: Tables,
     /// What surrounds them.
-    pub host: Host,
+    pub(crate) host: Host,
     /// How references resolve.
-    pub references: ReferenceOptions,
+    pub(crate) references: ReferenceOptions,
     /// What `{…}` in values stands for.
-    pub templates: Templates,
+    pub(crate) templates: Templates,
     /// Receives key prefixes and encryption keys.
-    pub state: Arc<StateService>,
+    pub(crate) state: Arc<StateService>,
     /// Counts.
-    pub metrics: Metrics,
-    /// Parts that are not ready: one per component whose backend is away.
-    pub readiness: Arc<Readiness>,
+    pub(crate) metrics: Metrics,
+    /// What is still on its way.
+    pub(crate) progress: Progress,
+    /// What starts and stops with a component.
+    pub(crate) dependents: Dependents,
     /// Makes the values of `{uuid}`.
-    pub new_id: fn() -> String,
+    pub(crate) new_id: fn() -> String,
 }
 
 impl std::fmt::Debug for ComponentLoader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ComponentLoader").finish_non_exhaustive()
+    }
+}
+
+impl Tables {
+    /// Whether a component is open or still to be opened.
+    fn knows(&self, name: &str) -> bool {
+        macro_rules! any {
+            ($($table:ident),*) => {
+                false $(|| self.$table.ready(name).is_some() || self.$table.is_initialising(name))*
+            };
+        }
+        any!(
+            state,
+            pubsub,
+            bindings,
+            secrets,
+            configuration,
+            lock,
+            crypto,
+            conversation,
+            middleware
+        )
     }
 }
 
@@ -150,7 +192,7 @@ impl SecretLookup for Tables {
 
 impl ComponentLoader {
     /// Announces all components, so that calls wait for them rather than fail.
-    pub fn announce(&self, components: &[Component]) {
+    pub(crate) fn announce(&self, components: &[Component]) {
         for component in components {
             let name = ComponentName::from(component.name());
             let timeout = component.init_timeout();
@@ -169,12 +211,12 @@ impl ComponentLoader {
         }
     }
 
-    /// Opens all components: secret stores, then the others side by side. Returns with the first failure that is
-    /// not to be ignored.
+    /// Opens all components: secret stores, then the others side by side. Returns when each is open, ignored or known
+    /// to take longer, or with the first failure that is not to be ignored.
     ///
     /// # Errors
     /// See [`ComponentFailure`].
-    pub async fn open_all(self: &Arc<Self>, components: &[Component]) -> Result<(), ComponentFailure> {
+    pub(crate) async fn open_all(self: &Arc<Self>, components: &[Component]) -> Result<(), ComponentFailure> {
         let (secret_stores, others): (Vec<_>, Vec<_>) = components
             .iter()
             .cloned()
@@ -195,24 +237,36 @@ impl ComponentLoader {
     ///
     /// # Errors
     /// See [`ComponentFailure`].
-    pub async fn open(self: Arc<Self>, component: Component) -> Result<(), ComponentFailure> {
+    pub(crate) async fn open(self: Arc<Self>, component: Component) -> Result<Opened, ComponentFailure> {
         let ignore = component.spec.ignore_errors;
         let name = component.name().to_owned();
-        let Err(cause) = self.process(component).await else {
-            return Ok(());
+        let cause = match self.process(component).await {
+            Ok(opened) => return Ok(opened),
+            Err(cause) => cause,
         };
         let failure = ComponentFailure { name, cause };
         if ignore {
             tracing::error!(target: LOG, "Ignoring error processing component: {failure}");
-            return Ok(());
+            return Ok(Opened::Ignored);
         }
         tracing::warn!(target: LOG, "Error processing component, daprd will exit gracefully: {failure}");
         Err(failure)
     }
 
-    async fn process(self: &Arc<Self>, mut component: Component) -> Result<(), String> {
+    /// Opens a component that nobody waits for; a failure that is not to be ignored ends the sidecar.
+    fn open_later(self: &Arc<Self>, component: Component) {
+        let loader = Arc::clone(self);
+        tokio::spawn(async move {
+            if let Err(failure) = Arc::clone(&loader).open(component).await {
+                loader.progress.give_up(failure.to_string());
+            }
+        });
+    }
+
+    async fn process(self: &Arc<Self>, mut component: Component) -> Result<Opened, String> {
         let log_name = component.log_name();
         tracing::debug!(target: LOG, "Loading component: {log_name}");
+        let unresolved = component.clone();
         let resolution = resolve(&mut component, &self.references, &self.tables).await;
         for notice in resolution.notices {
             match notice {
@@ -221,59 +275,115 @@ impl ComponentLoader {
             }
         }
         if let Some(store) = resolution.waiting_for {
-            // Upstream parks it for ever; say so where somebody looks for the reason.
+            // Upstream says nothing; say it where somebody looks for the reason.
             tracing::warn!(target: LOG, "Component {log_name} waits for secret store {store}, which is not loaded");
             self.fail(
                 &component,
                 &format!("waits for secret store {store}, which is not loaded"),
             );
-            return Ok(());
+            self.progress.wait_for_store(store, unresolved);
+            return Ok(Opened::Waiting);
         }
         let Some(block) = Block::of(component.category()) else {
             return Err(format!("incorrect type {}", component.spec.r#type));
         };
         let began = Instant::now();
-        let mut pause = RETRY_PAUSES.0;
-        loop {
-            let opened =
-                tokio::time::timeout(component.init_timeout(), self.open_block(block, &component)).await;
-            let failure = match opened {
-                Ok(Ok(())) => break,
-                Ok(Err(failure)) => failure,
-                Err(_) => Failure {
-                    kind: "INIT_COMPONENT_FAILURE",
-                    error: Error::new(
-                        ErrorKind::Timeout,
-                        format!("init timeout for component {log_name}"),
-                    ),
-                },
-            };
-            let text = init_error(failure.kind, &log_name, &failure.error.chain());
-            tracing::error!(target: LOG, "Failed to init component {log_name}: {text}");
-            self.metrics
-                .component_init_failed(&component.spec.r#type, "init", component.name());
-            // Only a backend that is away is worth waiting for; whoever asked to go on without it does.
-            if failure.error.kind() != ErrorKind::Unavailable || component.spec.ignore_errors {
-                if let Some(origin) = &component.meta.origin {
-                    tracing::error!(
-                        target: LOG,
-                        "{origin}: component {log_name} cannot start: {} (correct the file, or set spec.ignoreErrors: true to go on without it)",
-                        failure.error.chain()
-                    );
-                }
-                self.fail(&component, &text);
-                return Err(init_error("INIT_COMPONENT_FAILURE", &log_name, &text));
-            }
-            self.readiness
-                .not_ready("components", format!("{log_name}: {}", failure.error.chain()));
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(RETRY_PAUSES.1);
+        let Err(failure) = self.attempt(block, &component).await else {
+            self.opened(block, &component, began).await;
+            return Ok(Opened::Now);
+        };
+        // Only a backend that is away is worth waiting for; whoever asked to go on without it does.
+        if failure.error.kind() != ErrorKind::Unavailable || component.spec.ignore_errors {
+            return Err(self.failed(&component, &failure));
         }
-        self.readiness.ready("components");
+        self.progress
+            .away(component.name(), format!("{log_name}: {}", failure.error.chain()));
+        self.keep_trying(block, component, began);
+        Ok(Opened::Later)
+    }
+
+    async fn attempt(&self, block: Block, component: &Component) -> Result<(), Failure> {
+        let log_name = component.log_name();
+        let opened = tokio::time::timeout(component.init_timeout(), self.open_block(block, component)).await;
+        let failure = match opened {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(failure)) => failure,
+            Err(_) => Failure {
+                kind: "INIT_COMPONENT_FAILURE",
+                error: Error::new(
+                    ErrorKind::Timeout,
+                    format!("init timeout for component {log_name}"),
+                ),
+            },
+        };
+        let text = init_error(failure.kind, &log_name, &failure.error.chain());
+        tracing::error!(target: LOG, "Failed to init component {log_name}: {text}");
+        self.metrics
+            .component_init_failed(&component.spec.r#type, "init", component.name());
+        Err(failure)
+    }
+
+    /// Tries again until the backend is back, or the component's file is changed.
+    fn keep_trying(self: &Arc<Self>, block: Block, component: Component, began: Instant) {
+        let loader = Arc::clone(self);
+        let given_up = self.progress.retry(component.name());
+        tokio::spawn(async move {
+            let mut pause = RETRY_PAUSES.0;
+            loop {
+                let tried = async {
+                    tokio::time::sleep(pause).await;
+                    loader.attempt(block, &component).await
+                };
+                let outcome = tokio::select! {
+                    outcome = tried => outcome,
+                    () = given_up.cancelled() => return,
+                };
+                pause = (pause * 2).min(RETRY_PAUSES.1);
+                let Err(failure) = outcome else {
+                    loader.opened(block, &component, began).await;
+                    return;
+                };
+                if failure.error.kind() != ErrorKind::Unavailable {
+                    let failure = ComponentFailure {
+                        name: component.name().to_owned(),
+                        cause: loader.failed(&component, &failure),
+                    };
+                    tracing::warn!(target: LOG, "Error processing component, daprd will exit gracefully: {failure}");
+                    loader.progress.give_up(failure.to_string());
+                    return;
+                }
+            }
+        });
+    }
+
+    /// A component is in its table: says so, and starts what uses it.
+    async fn opened(self: &Arc<Self>, block: Block, component: &Component, began: Instant) {
+        let log_name = component.log_name();
+        self.progress.arrived(component.name());
         tracing::info!(target: LOG, "Component loaded: {log_name}");
         tracing::debug!(target: LOG, "Component {log_name} took {:?}", began.elapsed());
         self.metrics.component_loaded();
-        Ok(())
+        self.dependents.opened(block, component.name()).await;
+        if block == Block::Secrets {
+            for waiting in self.progress.waiting_for_store(component.name()) {
+                self.open_later(waiting);
+            }
+        }
+    }
+
+    /// Notes that a component cannot be opened; the text says why, as upstream words it.
+    fn failed(&self, component: &Component, failure: &Failure) -> String {
+        let log_name = component.log_name();
+        let text = init_error(failure.kind, &log_name, &failure.error.chain());
+        if let Some(origin) = &component.meta.origin {
+            tracing::error!(
+                target: LOG,
+                "{origin}: component {log_name} cannot start: {} (correct the file, or set spec.ignoreErrors: true to go on without it)",
+                failure.error.chain()
+            );
+        }
+        self.fail(component, &text);
+        init_error("INIT_COMPONENT_FAILURE", &log_name, &text)
     }
 
     fn fail(&self, component: &Component, reason: &str) {
@@ -398,20 +508,23 @@ impl ComponentLoader {
     }
 }
 
-fn put<T: Send + Sync + 'static>(table: &Components<T>, spec: Spec, instance: T) {
+fn put<T: replace::Close>(table: &Components<T>, spec: Spec, instance: T) {
     let Spec {
         name,
         type_name,
         version,
         properties,
     } = spec;
-    table.insert(Loaded {
+    let replaced = table.insert(Loaded {
         name,
         type_name,
         version,
         properties,
         instance,
     });
+    if let Some(replaced) = replaced {
+        replace::let_go_later(replaced);
+    }
 }
 
 /// What the sidecar itself reads from a state store's file: key prefix and encryption keys, each key with the name

@@ -1,10 +1,13 @@
 //! What the documents of an application say: its configuration, its resources, its policies.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use outrigger_resources::{
-    DiskLoader, DiskOptions, Resources, Severity, access_control::AccessControlList,
+    ComponentDenyList, DiskLoader, DiskOptions, Resources,
+    access_control::AccessControlList,
     configuration::Configuration,
+    kinds::{Component, Resource},
+    watch::DirectoryWatch,
 };
 use outrigger_sidecar_http::ApiLogOptions;
 use outrigger_sidecar_resilience::ResilienceProvider;
@@ -38,25 +41,82 @@ pub(crate) fn load_configuration(options: &SidecarOptions) -> Result<Configurati
     Ok(loaded.configuration)
 }
 
-pub(crate) fn load_resources(options: &SidecarOptions) -> Resources {
-    let loader = DiskLoader::new(DiskOptions {
-        paths: options
-            .resources_paths
-            .iter()
-            .map(|path| options.base_dir.join(path))
-            .collect(),
+/// Reads the resource directories.
+pub(crate) fn loader(options: &SidecarOptions) -> DiskLoader {
+    DiskLoader::new(DiskOptions {
+        paths: directories(options),
         app_id: options.app_id.clone(),
         namespace: options.namespace().map(str::to_owned),
-    });
+    })
+}
+
+fn directories(options: &SidecarOptions) -> Vec<PathBuf> {
+    options
+        .resources_paths
+        .iter()
+        .map(|path| options.base_dir.join(path))
+        .collect()
+}
+
+pub(crate) fn load_resources(options: &SidecarOptions) -> Resources {
     // A few small files, once, before anything is served: not worth another thread.
-    let resources = loader.load_blocking();
+    let resources = loader(options).load_blocking();
     for warning in &resources.warnings {
-        match warning.severity {
-            Severity::Skipped => tracing::warn!(target: "dapr.runtime.loader.disk", "{warning}"),
-            Severity::Suspicious => tracing::warn!(target: "dapr.runtime.loader.disk", "{warning}"),
-        }
+        tracing::warn!(target: "dapr.runtime.loader.disk", "{warning}");
     }
     resources
+}
+
+/// Begins to notice changes of resource files, if the `HotReload` feature is on.
+pub(crate) fn watch(options: &SidecarOptions, configuration: &Configuration) -> Option<DirectoryWatch> {
+    const LOG: &str = "dapr.runtime.hotreload.loader.disk";
+    let directories = directories(options);
+    if !configuration.features([]).enabled("HotReload") || directories.is_empty() {
+        return None;
+    }
+    let shown: Vec<_> = directories
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    tracing::info!(target: LOG, "Watching directories: [{}]", shown.join(", "));
+    DirectoryWatch::new(&directories)
+        .inspect_err(|error| {
+            // A folder that is not there fails when it is read; for the rest the sidecar is good without.
+            tracing::warn!(target: LOG, "changes of resource files will not be noticed: {error}");
+        })
+        .ok()
+}
+
+/// The names of what was loaded.
+pub(crate) fn names<T: Resource, E>(loaded: &Result<Vec<T>, E>) -> Vec<String> {
+    loaded.as_ref().map_or_else(
+        |_| Vec::new(),
+        |loaded| loaded.iter().map(|resource| resource.name().to_owned()).collect(),
+    )
+}
+
+/// The components this sidecar may have.
+pub(crate) fn authorised(configuration: &Configuration, components: &[Component]) -> Vec<Component> {
+    let denied = configuration
+        .spec
+        .components
+        .as_ref()
+        .map(|spec| ComponentDenyList::new(&spec.deny));
+    components
+        .iter()
+        .filter(|component| {
+            let allowed = denied.as_ref().is_none_or(|denied| denied.allows(component));
+            if !allowed {
+                tracing::warn!(
+                    target: "dapr.runtime",
+                    "component type is not allowed by the configuration: {}",
+                    component.log_name()
+                );
+            }
+            allowed
+        })
+        .cloned()
+        .collect()
 }
 
 pub(crate) fn load_policies(
@@ -70,6 +130,11 @@ pub(crate) fn load_policies(
         .unwrap_or_default()
         .iter()
         .filter_map(|resource| {
+            tracing::info!(
+                target: "dapr.runtime",
+                "Loading Resiliency configuration: {}",
+                resource.meta.name
+            );
             policies::to_engine(resource)
                 .map_err(|error| {
                     tracing::error!(

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use outrigger_sidecar_invocation::HttpEndpoints;
 use outrigger_sidecar_pubsub::{PubsubService, SubscriptionInfo};
 
 use crate::{
     components::Tables,
+    mcp::McpServers,
     metadata::{ComponentInfo, Inventory},
 };
 
@@ -15,7 +17,8 @@ pub(crate) struct RunningInventory {
     pub(crate) tables: Tables,
     pub(crate) pubsub: Arc<PubsubService>,
     pub(crate) http_endpoints: HttpEndpoints,
-    pub(crate) resiliencies: Vec<String>,
+    pub(crate) resiliencies: Arc<ArcSwap<Vec<String>>>,
+    pub(crate) mcp_servers: Arc<McpServers>,
     pub(crate) features: Vec<String>,
     pub(crate) actors_enabled: bool,
 }
@@ -80,7 +83,11 @@ impl Inventory for RunningInventory {
     }
 
     fn resiliencies(&self) -> Vec<String> {
-        self.resiliencies.clone()
+        Vec::clone(&self.resiliencies.load())
+    }
+
+    fn mcp_servers(&self) -> Vec<String> {
+        self.mcp_servers.names()
     }
 
     fn features(&self) -> Vec<String> {

@@ -6,22 +6,26 @@
 mod assembly;
 mod components;
 mod control;
+mod dependents;
 mod documents;
+mod front;
 mod health;
 mod host;
 mod inventory;
 mod lifecycle;
 mod listeners;
+mod mcp;
 mod metadata;
 mod options;
+mod pipelines;
 mod policies;
 mod profile;
+mod reload;
 mod resolution;
 mod sidecar;
 mod telemetry;
 
 pub use assembly::AssemblyError;
-pub use components::{ComponentFailure, ComponentLoader, Tables};
 pub use health::{HealthApi, Readiness};
 pub use listeners::Addresses;
 pub use metadata::{ComponentInfo, Inventory, MetadataApi, RUNTIME_VERSION};

@@ -50,6 +50,8 @@ pub trait Inventory: Send + Sync + 'static {
     fn http_endpoints(&self) -> Vec<String>;
     /// Names of resiliency resources.
     fn resiliencies(&self) -> Vec<String>;
+    /// Names of MCP servers.
+    fn mcp_servers(&self) -> Vec<String>;
     /// Enabled features.
     fn features(&self) -> Vec<String>;
     /// Whether actors are switched on (a placement address is given).
@@ -87,6 +89,8 @@ struct Answer {
     actor_runtime: ActorRuntime,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     resiliencies: Vec<Named>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    mcp_servers: Vec<Named>,
 }
 
 #[derive(Serialize)]
@@ -280,6 +284,7 @@ impl MetadataApi {
                 placement: self.placement(),
             },
             resiliencies: named(self.inventory.resiliencies()),
+            mcp_servers: named(self.inventory.mcp_servers()),
         })
     }
 
@@ -373,6 +378,12 @@ impl MetadataApi {
                 .resiliencies()
                 .into_iter()
                 .map(|name| wire::MetadataResiliency { name })
+                .collect(),
+            mcp_servers: self
+                .inventory
+                .mcp_servers()
+                .into_iter()
+                .map(|name| wire::MetadataMcpServer { name })
                 .collect(),
             ..wire::GetMetadataResponse::default()
         }

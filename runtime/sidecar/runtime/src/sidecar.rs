@@ -6,8 +6,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    assembly::{Assembly, AssemblyError},
-    lifecycle,
+    assembly::{Assembly, AssemblyError, Common},
+    front::Front,
+    lifecycle, listeners,
     options::SidecarOptions,
 };
 
@@ -26,7 +27,7 @@ pub enum Exit {
 /// [`Sidecar::shutdown`] does. Several may run in one process.
 #[derive(Debug, Clone)]
 pub struct Sidecar {
-    assembly: Arc<Assembly>,
+    front: Arc<Front>,
     exit: watch::Receiver<Option<Exit>>,
 }
 
@@ -37,19 +38,33 @@ impl Sidecar {
     /// # Errors
     /// When the configuration cannot be read or an address not be bound.
     pub async fn start(options: SidecarOptions) -> Result<Self, AssemblyError> {
-        let assembly = Arc::new(Assembly::build(options).await?);
+        let (bound, addresses) = listeners::bind_all(&options)?;
+        let common = Common {
+            internal_port: addresses.internal.map_or(0, |address| address.port()),
+            stop: CancellationToken::new(),
+            force: CancellationToken::new(),
+        };
+        let first = Arc::new(Assembly::build(options.clone(), common.clone(), None).await?);
+        let front = Arc::new(Front::new(options, bound, addresses, common, &first));
         let (report, exit) = watch::channel(None);
-        let running = Arc::clone(&assembly);
+        let running = Arc::clone(&front);
         tokio::spawn(async move {
-            let outcome = lifecycle::run(running).await;
+            let outcome = lifecycle::run(running, first).await;
             report.send_replace(Some(outcome));
         });
-        Ok(Self { assembly, exit })
+        Ok(Self { front, exit })
+    }
+
+    /// Reads everything anew, as upstream does on SIGHUP; returns at once. The next instance is built beside the one
+    /// that answers and takes its place when it is ready; ports stay open, and requests under way end on what they
+    /// began with. If it cannot be built, the sidecar goes on as it is and says why. Several calls before that are one.
+    pub fn reload(&self) {
+        self.front.renew.notify_one();
     }
 
     /// Asks it to stop; returns at once.
     pub fn shutdown(&self) {
-        self.assembly.stop.cancel();
+        self.front.stop.cancel();
     }
 
     /// Waits for its end. Cancel-safe.
@@ -65,18 +80,12 @@ impl Sidecar {
     /// The token that ends it.
     #[must_use]
     pub fn stop_token(&self) -> CancellationToken {
-        self.assembly.stop.clone()
-    }
-
-    /// Whether all parts are ready, the app included.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        self.assembly.inbound.is_ready()
+        self.front.stop.clone()
     }
 
     /// The addresses that were bound, for callers that asked for port 0.
     #[must_use]
     pub fn addresses(&self) -> &crate::listeners::Addresses {
-        &self.assembly.addresses
+        self.front.addresses()
     }
 }

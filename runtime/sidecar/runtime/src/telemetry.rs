@@ -18,6 +18,7 @@ pub(crate) fn metrics(
     configuration: &Configuration,
 ) -> Result<Metrics, MetricsError> {
     let spec = configuration.metric();
+    tracing::info!(target: "dapr.runtime.diagnostics", "metric spec: {}", spec.to_json());
     if options.metrics.is_none() || !spec.is_enabled() {
         return Ok(Metrics::disabled());
     }

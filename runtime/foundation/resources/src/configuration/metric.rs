@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Map, Value};
+
 use crate::decode::decode_fields;
 
 /// The upper bounds of latency buckets in milliseconds when none are configured.
@@ -114,6 +116,40 @@ impl MetricSpec {
             Some(buckets) if !buckets.is_empty() => buckets.iter().map(|bound| *bound as f64).collect(),
             _ => DEFAULT_LATENCY_BUCKETS.to_vec(),
         }
+    }
+
+    /// As logs show it: what is said, in the spelling of the file.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let mut shown = Map::new();
+        let mut say = |name: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                shown.insert(name.to_owned(), value);
+            }
+        };
+        say("enabled", self.enabled.map(Value::from));
+        say("recordErrorCodes", self.record_error_codes.map(Value::from));
+        let http = self.http.as_ref().map(|http| {
+            let mut shown = Map::new();
+            if let Some(increased) = http.increased_cardinality {
+                shown.insert("increasedCardinality".to_owned(), increased.into());
+            }
+            if !http.path_matching.is_empty() {
+                shown.insert("pathMatching".to_owned(), http.path_matching.clone().into());
+            }
+            if let Some(exclude) = http.exclude_verbs {
+                shown.insert("excludeVerbs".to_owned(), exclude.into());
+            }
+            Value::from(shown)
+        });
+        say("http", http);
+        say(
+            "latencyDistributionBuckets",
+            self.latency_distribution_buckets.clone().map(Value::from),
+        );
+        let rules: Vec<&str> = self.rules.iter().map(|rule| rule.name.as_str()).collect();
+        say("rules", (!rules.is_empty()).then(|| rules.into()));
+        Value::from(shown)
     }
 
     /// Takes over what the other one says.

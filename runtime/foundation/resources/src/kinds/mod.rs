@@ -2,6 +2,7 @@
 
 mod component;
 mod http_endpoint;
+mod mcp_rules;
 mod mcp_server;
 mod name_value;
 mod object;
@@ -11,6 +12,7 @@ mod workflow_access_policy;
 
 pub use component::{Component, ComponentSpec, DEFAULT_INIT_TIMEOUT, component_log_name};
 pub use http_endpoint::{HttpEndpoint, HttpEndpointSpec, Tls, TlsDocument};
+pub use mcp_rules::InvalidMcpServer;
 pub use mcp_server::{
     McpAuth, McpEndpoint, McpHook, McpMiddleware, McpMiddlewareWorkflow, McpOAuth2, McpOwner, McpRemote,
     McpServer, McpServerCatalog, McpServerSpec, McpStdio, Spiffe, SpiffeJwt,

@@ -25,13 +25,13 @@ const MAX_CONNECTIONS: usize = 64;
 /// How long to wait after an accept that failed for lack of file descriptors.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
-/// Serves the exposition on `listener` until `shutdown` completes, then lets open scrapes finish.
+/// Serves the exposition of whatever `metrics` gives at the time of a scrape on `listener` until `shutdown` completes, then lets open scrapes finish.
 ///
 /// # Errors
 /// When the listener breaks for good.
 pub async fn serve(
     listener: TcpListener,
-    metrics: Metrics,
+    metrics: impl Fn() -> Metrics + Clone + Send + 'static,
     shutdown: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -56,7 +56,7 @@ pub async fn serve(
         };
         let metrics = metrics.clone();
         let service = service_fn(move |_: Request<Incoming>| {
-            let response = respond(&metrics);
+            let response = respond(&metrics());
             async move { Ok::<_, Infallible>(response) }
         });
         let connection = hyper::server::conn::http1::Builder::new()

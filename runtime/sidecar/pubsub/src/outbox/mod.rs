@@ -135,7 +135,7 @@ pub struct PubsubOutbox {
     shared: Arc<Shared>,
     running: AsyncMutex<Vec<Running>>,
     is_retrying: AtomicBool,
-    is_stopped: AtomicBool,
+    is_on: AtomicBool,
 }
 
 impl fmt::Debug for PubsubOutbox {
@@ -158,7 +158,7 @@ impl PubsubOutbox {
             shared: Arc::new(shared),
             running: AsyncMutex::default(),
             is_retrying: AtomicBool::new(false),
-            is_stopped: AtomicBool::new(false),
+            is_on: AtomicBool::new(false),
         }
     }
 
@@ -193,11 +193,19 @@ impl PubsubOutbox {
         channels
     }
 
-    /// Subscribes to the internal topics of all open stores. Call it when the app is healthy, and again whenever a
-    /// state store or broker was opened, replaced or taken out: what is unchanged goes on. What a broker refuses is
-    /// tried again in the background.
+    /// Subscribes to the internal topics of all open stores: the app is healthy. What a broker refuses is tried
+    /// again in the background.
     pub async fn start(self: &Arc<Self>) {
-        self.is_stopped.store(false, Ordering::SeqCst);
+        self.is_on.store(true, Ordering::SeqCst);
+        self.refresh().await;
+    }
+
+    /// A state store or broker was opened, replaced or taken out: what is unchanged goes on, the rest follows. Does
+    /// nothing before [`PubsubOutbox::start`] and after [`PubsubOutbox::stop`].
+    pub async fn refresh(self: &Arc<Self>) {
+        if !self.is_on.load(Ordering::SeqCst) {
+            return;
+        }
         if self.subscribe().await || self.is_retrying.swap(true, Ordering::SeqCst) {
             return;
         }
@@ -208,7 +216,7 @@ impl PubsubOutbox {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LAST_RETRY);
                 let Some(outbox) = myself.upgrade() else { return };
-                if outbox.is_stopped.load(Ordering::SeqCst) || outbox.subscribe().await {
+                if !outbox.is_on.load(Ordering::SeqCst) || outbox.subscribe().await {
                     outbox.is_retrying.store(false, Ordering::SeqCst);
                     return;
                 }
@@ -272,9 +280,20 @@ impl PubsubOutbox {
         is_complete
     }
 
+    /// Stops relaying through a broker that is about to close, until [`PubsubOutbox::refresh`]; waits for what is in
+    /// flight.
+    pub async fn stop_component(&self, name: &str) {
+        let mut running = self.running.lock().await;
+        let (leaving, staying): (Vec<_>, Vec<_>) = std::mem::take(&mut *running)
+            .into_iter()
+            .partition(|one| one.channel.pubsub == name);
+        *running = staying;
+        join_all(leaving.into_iter().map(Running::stop)).await;
+    }
+
     /// Stops relaying; events that wait stay with their brokers.
     pub async fn stop(&self) {
-        self.is_stopped.store(true, Ordering::SeqCst);
+        self.is_on.store(false, Ordering::SeqCst);
         let running = std::mem::take(&mut *self.running.lock().await);
         join_all(running.into_iter().map(Running::stop)).await;
     }

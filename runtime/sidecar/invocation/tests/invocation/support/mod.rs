@@ -213,7 +213,9 @@ impl Sidecar {
         match identity {
             None => {
                 let shutdown = shutdown.clone();
-                tasks.spawn(async move { server.serve_listener(listener, shutdown).await });
+                tasks.spawn(outrigger_sidecar_invocation::InternalService::serve_listener(
+                    server, listener, shutdown,
+                ));
             }
             Some(identity) => {
                 let shutdown = shutdown.clone();
@@ -222,7 +224,13 @@ impl Sidecar {
                         let (server, identity, shutdown) =
                             (server.clone(), identity.clone(), shutdown.clone());
                         tokio::spawn(async move {
-                            server.serve_connection(stream, Some(identity), shutdown).await
+                            outrigger_sidecar_invocation::InternalService::serve_connection(
+                                server,
+                                stream,
+                                Some(identity),
+                                shutdown,
+                            )
+                            .await
                         });
                     }
                 });
