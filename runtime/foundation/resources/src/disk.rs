@@ -90,23 +90,29 @@ impl DiskLoader {
             configurations,
             mcp_servers,
             workflow_access_policies,
-            warnings,
+            mut warnings,
         } = found;
+        let found = &mut warnings;
         Resources {
-            components: self.filtered(components, &failure),
+            components: self.filtered(components, &failure, found),
             subscriptions: failure.clone().map_or(Ok(subscriptions), Err),
-            http_endpoints: self.filtered(http_endpoints, &failure),
-            resiliencies: self.filtered(resiliencies, &failure),
-            configurations: self.filtered(configurations, &failure),
-            mcp_servers: self.filtered(mcp_servers, &failure),
-            workflow_access_policies: self.filtered(workflow_access_policies, &failure),
+            http_endpoints: self.filtered(http_endpoints, &failure, found),
+            resiliencies: self.filtered(resiliencies, &failure, found),
+            configurations: self.filtered(configurations, &failure, found),
+            mcp_servers: self.filtered(mcp_servers, &failure, found),
+            workflow_access_policies: self.filtered(workflow_access_policies, &failure, found),
             warnings,
         }
     }
 
     /// Those of this namespace and app. A name counts as taken only by a resource that is in scope, but the
-    /// newcomer collides whether it is in scope or not.
-    fn filtered<T: Resource>(&self, items: Vec<T>, failure: &Option<LoadError>) -> Result<Vec<T>, LoadError> {
+    /// newcomer collides whether it is in scope or not. The error is upstream's; the warnings say where.
+    fn filtered<T: Resource>(
+        &self,
+        items: Vec<T>,
+        failure: &Option<LoadError>,
+        warnings: &mut Vec<Warning>,
+    ) -> Result<Vec<T>, LoadError> {
         if let Some(failure) = failure {
             return Err(failure.clone());
         }
@@ -115,7 +121,7 @@ impl DiskLoader {
             .namespace
             .as_deref()
             .filter(|namespace| !namespace.is_empty());
-        let mut taken: HashMap<String, String> = HashMap::new();
+        let mut taken: HashMap<String, (String, Option<Origin>)> = HashMap::new();
         let mut duplicates = Vec::new();
         let mut kept = Vec::new();
         for item in items {
@@ -123,8 +129,19 @@ impl DiskLoader {
             if namespace.is_some_and(|namespace| !own.is_empty() && own != namespace) {
                 continue;
             }
-            if let Some(existing) = taken.get(item.name()) {
+            if let Some((existing, first)) = taken.get(item.name()) {
                 let (kind, name) = (T::KIND, item.log_name());
+                if let (Some(first), Some(origin)) = (first, &item.meta().origin) {
+                    warnings.push(Warning {
+                        line: origin.line,
+                        ..Warning::of_file(
+                            Severity::Skipped,
+                            &origin.file,
+                            format!("the {kind} name {:?} is taken at {first}", item.name()),
+                            "give one of them another name or other scopes",
+                        )
+                    });
+                }
                 duplicates.push(format!(
                     "duplicate definition of {kind} name {name} with existing {existing}"
                 ));
@@ -133,7 +150,8 @@ impl DiskLoader {
             if !item.in_scope(&self.options.app_id) {
                 continue;
             }
-            taken.insert(item.name().to_owned(), item.log_name());
+            let place = (item.log_name(), item.meta().origin.clone());
+            taken.insert(item.name().to_owned(), place);
             kept.push(item);
         }
         if duplicates.is_empty() {
@@ -203,6 +221,18 @@ impl Decode for Header {
 struct Document<'a> {
     file: &'a Path,
     lines_before: usize,
+}
+
+impl Document<'_> {
+    /// Where a resource's spec has this field, or begins.
+    fn origin(&self, node: &Node, field: &str) -> Origin {
+        let spec = node.get("spec");
+        let place = spec.and_then(|spec| spec.get(field)).or(spec).unwrap_or(node);
+        Origin {
+            file: self.file.to_owned(),
+            line: self.lines_before + place.at.line,
+        }
+    }
 }
 
 impl Found {
@@ -338,12 +368,7 @@ impl Found {
                 if let Some(mut component) =
                     self.decoded::<Component>(document, &node, &meta, Component::KIND)
                 {
-                    let spec = node.get("spec");
-                    let place = spec.and_then(|spec| spec.get("type")).or(spec).unwrap_or(&node);
-                    component.meta.origin = Some(Origin {
-                        file: document.file.to_owned(),
-                        line: document.lines_before + place.at.line,
-                    });
+                    component.meta.origin = Some(document.origin(&node, "type"));
                     self.components.push(component);
                 }
             }
@@ -351,7 +376,12 @@ impl Found {
                 self.keep(document, &node, &meta, |found| &mut found.http_endpoints);
             }
             Resiliency::KIND if version == V1 => {
-                self.keep(document, &node, &meta, |found| &mut found.resiliencies)
+                if let Some(mut policies) =
+                    self.decoded::<Resiliency>(document, &node, &meta, Resiliency::KIND)
+                {
+                    policies.meta.origin = Some(document.origin(&node, "policies"));
+                    self.resiliencies.push(policies);
+                }
             }
             Configuration::KIND if version == V1 => {
                 self.keep(document, &node, &meta, |found| &mut found.configurations);

@@ -8,6 +8,15 @@ use outrigger_middleware::Body;
 
 use crate::{ApiError, ApiRequest};
 
+/// An extension of requests whose calls are logged under obfuscated addresses: an endpoint whose name does not say
+/// enough then gives a [`CallName`] to its response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WantsCallName;
+
+/// How an API log with obfuscated addresses names a call (`InvokeService/orders`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallName(pub String);
+
 /// The group of an endpoint, for API allow and deny lists (wire.md §14).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Group {

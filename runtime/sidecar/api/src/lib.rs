@@ -11,7 +11,7 @@ mod request;
 mod switch;
 
 pub use components::{Components, Loaded, Missing};
-pub use endpoint::{Endpoint, EndpointHandler, Group, handler};
+pub use endpoint::{CallName, Endpoint, EndpointHandler, Group, WantsCallName, handler};
 pub use error::{ApiError, Category, Detail, RenderedError};
 pub use outrigger_middleware::{Body, BoxError};
 pub use request::{ApiRequest, Params, Reply, RequestMetadata};

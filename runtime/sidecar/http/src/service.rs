@@ -13,7 +13,9 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header::HeaderNam
 use http_body::{Body as _, Frame, SizeHint};
 use outrigger_component::SecretString;
 use outrigger_middleware::{Next, Pipeline};
-use outrigger_sidecar_api::{ApiRequest, Body, BoxError, Endpoint, RenderedError, Reply};
+use outrigger_sidecar_api::{
+    ApiRequest, Body, BoxError, CallName, Endpoint, RenderedError, Reply, WantsCallName,
+};
 use outrigger_telemetry::{Metrics, metrics::HttpServerRequest};
 use tokio::sync::Semaphore;
 
@@ -88,12 +90,15 @@ impl HttpService {
             return overloaded();
         };
         let options = &self.0.options;
-        let request = match options.max_body_size {
+        let mut request = match options.max_body_size {
             Some(limit) => request.map(|body| LimitedBody::bound(body, limit)),
             None => request,
         };
         let observed =
             (options.metrics.is_enabled() || options.api_log.is_some()).then(|| Observed::begin(&request));
+        if options.api_log.is_some_and(|log| log.obfuscate_urls) {
+            request.extensions_mut().insert(WantsCallName);
+        }
         let mut response = match &options.tracing {
             None => self.guarded(request).await,
             Some(tracing) => match tracing.begin(request) {
@@ -256,6 +261,7 @@ impl Observed {
                 .as_ref()
                 .is_some_and(|served| !(served.0.health_check && log.omit_health_checks))
         });
+        let name = response.extensions().get::<CallName>().cloned();
         let metrics = options.metrics.clone();
         let finish = move |response_bytes: u64| {
             let elapsed = self.began.elapsed();
@@ -268,7 +274,8 @@ impl Observed {
                 elapsed,
             });
             if let (Some(log), Some(served)) = (log, &served) {
-                self.log(log, &served.0, status, response_bytes, elapsed);
+                let name = name.as_ref().map_or(served.0.name, |name| name.0.as_str());
+                self.log(log, name, status, response_bytes, elapsed);
             }
         };
         match response.body().size_hint().exact() {
@@ -286,9 +293,9 @@ impl Observed {
         }
     }
 
-    fn log(&self, log: ApiLogOptions, endpoint: &Endpoint, status: u16, size: u64, elapsed: Duration) {
+    fn log(&self, log: ApiLogOptions, name: &str, status: u16, size: u64, elapsed: Duration) {
         let method = if log.obfuscate_urls {
-            endpoint.name.to_owned()
+            name.to_owned()
         } else {
             format!("{} {}", self.method, self.path)
         };

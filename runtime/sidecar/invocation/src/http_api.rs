@@ -6,7 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use outrigger_middleware::Body;
-use outrigger_sidecar_api::{ApiError, ApiRequest, Endpoint, Group, errors, handler};
+use outrigger_sidecar_api::{
+    ApiError, ApiRequest, CallName, Endpoint, Group, WantsCallName, errors, handler,
+};
 use outrigger_sidecar_resilience::RunError;
 use outrigger_wire::dapr::proto::internals::v1::Status as WireStatus;
 use tonic::Code;
@@ -51,6 +53,7 @@ impl InvocationService {
         };
         let events = is_event_stream(&head.headers);
         let span = tracing_context::of_request(&head.extensions);
+        let wants_name = head.extensions.get::<WantsCallName>().is_some();
         let normalised = match Method::parse(&method) {
             Ok(method) => method,
             Err(error) => {
@@ -89,7 +92,7 @@ impl InvocationService {
             events,
             span,
         };
-        let response = if policy.is_none() {
+        let mut response = if policy.is_none() {
             match self.invoke(&target, &invocation).await {
                 Ok(reply) => respond(reply, events),
                 Err(error) => return Err(refusal(&target, &error)),
@@ -102,6 +105,10 @@ impl InvocationService {
             }
         };
         invocation.body.answered();
+        if wants_name {
+            let name = CallName(format!("InvokeService/{target}"));
+            response.extensions_mut().insert(name);
+        }
         Ok(response)
     }
 

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use outrigger_engine_resiliency::PolicySet;
 use outrigger_resources::{
     ComponentDenyList, DiskLoader, DiskOptions, Resources,
     access_control::AccessControlList,
@@ -95,8 +96,8 @@ pub(crate) fn names<T: Resource, E>(loaded: &Result<Vec<T>, E>) -> Vec<String> {
     )
 }
 
-/// The components this sidecar may have.
-pub(crate) fn authorised(configuration: &Configuration, components: &[Component]) -> Vec<Component> {
+/// The components that the Configuration does not deny.
+pub(crate) fn allowed(configuration: &Configuration, components: &[Component]) -> Vec<Component> {
     let denied = configuration
         .spec
         .components
@@ -104,17 +105,7 @@ pub(crate) fn authorised(configuration: &Configuration, components: &[Component]
         .map(|spec| ComponentDenyList::new(&spec.deny));
     components
         .iter()
-        .filter(|component| {
-            let allowed = denied.as_ref().is_none_or(|denied| denied.allows(component));
-            if !allowed {
-                tracing::warn!(
-                    target: "dapr.runtime",
-                    "component type is not allowed by the configuration: {}",
-                    component.log_name()
-                );
-            }
-            allowed
-        })
+        .filter(|component| denied.as_ref().is_none_or(|denied| denied.allows(component)))
         .cloned()
         .collect()
 }
@@ -130,11 +121,6 @@ pub(crate) fn load_policies(
         .unwrap_or_default()
         .iter()
         .filter_map(|resource| {
-            tracing::info!(
-                target: "dapr.runtime",
-                "Loading Resiliency configuration: {}",
-                resource.meta.name
-            );
             policies::to_engine(resource)
                 .map_err(|error| {
                     tracing::error!(
@@ -144,6 +130,18 @@ pub(crate) fn load_policies(
                     );
                 })
                 .ok()
+                .inspect(|policies| {
+                    // What follows from a fault is decided and said where policies are put together; here is where.
+                    if let (Err(error), Some(origin)) =
+                        (PolicySet::built_in().load(policies), &resource.meta.origin)
+                    {
+                        tracing::error!(
+                            target: "dapr.runtime",
+                            "{origin}: resiliency {} is not in force: {error} (correct the file)",
+                            resource.meta.name
+                        );
+                    }
+                })
         })
         .collect();
     let observer = metrics.is_enabled().then(|| {

@@ -55,7 +55,8 @@ impl Inventory for RunningInventory {
             ];
             sides
                 .into_iter()
-                .filter_map(|(has, name)| has.then(|| name.to_owned()))
+                .filter(|(has, _)| *has)
+                .map(|(_, name)| name.to_owned())
                 .collect()
         });
         table!(secrets, |store: &outrigger_secrets::SharedSecretStore| {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 
-use super::{Content, Entry, MAX_DEPTH, Mapping, Mark, Mode, Node, Scalar, YamlError, resolve};
+use super::{Content, Entry, MAX_DEPTH, Mapping, Mark, Mode, Node, Scalar, YamlError, quoted, resolve};
 use crate::go;
 
 /// Nodes of the document before aliases are expanded, by index.
@@ -24,7 +24,13 @@ type Slot = (Mark, Raw);
 pub(super) fn compose(text: &str, mode: Mode) -> Result<Option<Node>, YamlError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     check_characters(text)?;
-    let Some((slots, root)) = read(text)? else {
+    let read = read(text).or_else(|error| {
+        if !quoted::complains(&error.message) {
+            return Err(error);
+        }
+        read(&quoted::indented(text)).map_err(|_| error)
+    })?;
+    let Some((slots, root)) = read else {
         return Ok(None);
     };
     let mut composer = Composer {

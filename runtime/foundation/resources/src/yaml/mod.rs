@@ -8,6 +8,7 @@
 mod compose;
 mod expand;
 mod json;
+mod quoted;
 mod resolve;
 
 pub(crate) use resolve::yaml_1_1_bool;

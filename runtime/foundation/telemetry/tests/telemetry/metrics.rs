@@ -306,7 +306,7 @@ async fn the_endpoint_answers_every_path_until_shutdown() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let server = tokio::spawn(serve(listener, metrics, async {
+    let server = tokio::spawn(serve(listener, move || metrics.clone(), async {
         let _ = stopped.await;
     }));
     for path in ["/", "/metrics", "/any/thing"] {

@@ -73,6 +73,14 @@ impl Progress {
         self.tell();
     }
 
+    /// The instance ends: nothing more is to come.
+    pub(crate) fn end(&self) {
+        for (_, retry) in self.retries.lock().drain() {
+            retry.cancel();
+        }
+        self.waiting.lock().clear();
+    }
+
     pub(super) fn wait_for_store(&self, store: String, component: Component) {
         self.waiting.lock().push((store, component));
     }

@@ -139,7 +139,7 @@ async fn begin(front: Arc<Front>, assembly: Arc<Assembly>) -> Result<(), Fatal> 
     prepare::prepare(&assembly).await?;
     front.open_http();
     assembly.outbound.ready("app");
-    work(&front, &assembly, began).await
+    Box::pin(work(&front, &assembly, began)).await
 }
 
 /// The next instance, ready to answer. Nobody sees it yet.
@@ -183,7 +183,7 @@ fn hand_over(front: &Arc<Front>, before: Working, next: Arc<Assembly>, retired: 
         if !assembly.is_resolver_inherited {
             prepare::register(&assembly, front.addresses()).await;
         }
-        work(&front, &assembly, began).await
+        Box::pin(work(&front, &assembly, began)).await
     });
     Working { assembly: next, task }
 }

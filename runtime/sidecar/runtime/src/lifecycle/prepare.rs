@@ -19,8 +19,9 @@ const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(5);
 /// Says that components will come, so that calls to them wait.
 pub(super) fn announce(assembly: &Assembly) {
     if let Ok(components) = &assembly.resources.components {
-        // Those that are not allowed are reported when they are passed over.
-        assembly.loader.announce(components);
+        assembly
+            .loader
+            .announce(&documents::allowed(&assembly.configuration, components));
     }
 }
 
@@ -32,8 +33,15 @@ pub(super) async fn prepare(assembly: &Assembly) -> Result<(), Fatal> {
         .components
         .as_ref()
         .map_err(|error| format!("failed to load components: {error}"))?;
-    let components = documents::authorised(&assembly.configuration, components);
-    let opened = assembly.loader.open_all(&components).await;
+    let allowed = documents::allowed(&assembly.configuration, components);
+    for denied in components.iter().filter(|component| !allowed.contains(component)) {
+        tracing::warn!(
+            target: LOG,
+            "component type is not allowed by the configuration: {}",
+            denied.log_name()
+        );
+    }
+    let opened = assembly.loader.open_all(&allowed).await;
     opened.map_err(|failure| failure.to_string())?;
     tracing::info!(target: LOG, "All outstanding components processed");
     warn_of_unused_scopes(assembly);

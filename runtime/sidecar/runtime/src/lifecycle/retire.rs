@@ -49,6 +49,7 @@ pub(super) async fn retire(assembly: Arc<Assembly>, resolver_goes_on: bool, inpu
 /// Ends an instance that never answered.
 pub(super) async fn discard(assembly: &Assembly) {
     assembly.ending.cancel();
+    assembly.loader.progress.end();
     finish(assembly).await;
 }
 
@@ -61,6 +62,7 @@ async fn withdraw(assembly: &Assembly) {
 }
 
 async fn stop_inputs(assembly: &Assembly) {
+    assembly.loader.progress.end();
     tokio::join!(
         assembly.pubsub.stop_forever(),
         assembly.inputs.stop(true),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use outrigger_resources::Diff;
+use outrigger_resources::{Diff, kinds::Resource};
 
 /// What happened to a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,20 @@ pub(super) fn each<T>(changes: &Diff<T>) -> impl Iterator<Item = (Event, &T)> {
     of(Event::Deleted, &changes.deleted)
         .chain(of(Event::Updated, &changes.updated))
         .chain(of(Event::Created, &changes.created))
+}
+
+/// Those that are neither gone nor another one now, in their order.
+pub(super) fn unchanged<'a, T: Resource>(
+    known: &'a [T],
+    changes: &'a Diff<T>,
+) -> impl Iterator<Item = &'a T> {
+    known.iter().filter(|known| {
+        !changes
+            .deleted
+            .iter()
+            .chain(&changes.updated)
+            .any(|changed| changed.name() == known.name())
+    })
 }
 
 #[cfg(test)]

@@ -65,6 +65,11 @@ pub(crate) async fn follow(assembly: &Assembly, mcp_servers: Vec<McpServer>, ren
             _ = reconcile.tick() => tracing::debug!(target: LOG, "Running scheduled reconcile"),
         }
         let resources = loader.load().await;
+        for warning in &resources.warnings {
+            if !known.warnings.contains(warning) {
+                tracing::warn!(target: "dapr.runtime.loader.disk", "{warning}");
+            }
+        }
         if let Some(error) = resources.first_error() {
             return format!("failed to load resources from disk: {error}");
         }
@@ -78,7 +83,7 @@ impl Known {
     fn of(assembly: &Assembly, mcp_servers: Vec<McpServer>) -> Self {
         let resources = &assembly.resources;
         // Those that failed to open are not in force: they are tried again with the next change.
-        let components = loaded(&resources.components)
+        let components = documents::allowed(&assembly.configuration, &loaded(&resources.components))
             .into_iter()
             .filter(|component| !assembly.loader.has_failed(component))
             .collect();
@@ -99,17 +104,15 @@ impl Known {
         resources: Resources,
         renew: &Notify,
     ) -> Result<(), Fatal> {
-        for warning in &resources.warnings {
-            if !self.warnings.contains(warning) {
-                tracing::warn!(target: "dapr.runtime.loader.disk", "{warning}");
-            }
-        }
         self.follow_configurations(&resources, renew);
         self.follow_resiliencies(assembly, &resources);
         self.follow_http_endpoints(assembly, &resources).await;
-        self.follow_components(assembly, &resources).await?;
-        self.follow_subscriptions(assembly, &resources).await;
-        self.follow_mcp_servers(assembly, &resources).await?;
+        // Side by side: a delivery that takes its time must not hold up what has nothing to do with it.
+        tokio::try_join!(
+            follow_components(&mut self.components, assembly, &resources),
+            follow_subscriptions(&mut self.subscriptions, assembly, &resources),
+            follow_mcp_servers(&mut self.mcp_servers, assembly, &resources),
+        )?;
         self.warnings = resources.warnings;
         Ok(())
     }
@@ -169,79 +172,98 @@ impl Known {
         }
         self.http_endpoints = now;
     }
+}
 
-    async fn follow_components(&mut self, assembly: &Assembly, resources: &Resources) -> Result<(), Fatal> {
-        let now = documents::authorised(&assembly.configuration, &loaded(&resources.components));
-        let changes = diff(&self.components, &now);
-        let known = std::mem::replace(&mut self.components, now);
-        for (event, component) in change::each(&changes) {
-            let log_name = component.log_name();
-            tracing::debug!(target: LOG, "Received Component event {event}: {log_name}");
-            let old = known.iter().find(|old| old.name() == component.name());
-            match event {
-                Event::Deleted => assembly.loader.remove(component).await,
-                Event::Updated | Event::Created => {
-                    let opened = assembly.loader.update(old, component.clone()).await;
-                    if opened.map_err(|failure| failure.to_string())? == Opened::Ignored {
-                        self.components.retain(|known| known.name() != component.name());
-                    }
+async fn follow_components(
+    known: &mut Vec<Component>,
+    assembly: &Assembly,
+    resources: &Resources,
+) -> Result<(), Fatal> {
+    let now = documents::allowed(&assembly.configuration, &loaded(&resources.components));
+    let changes = diff(known, &now);
+    let before = std::mem::replace(known, now);
+    for (event, component) in change::each(&changes) {
+        let log_name = component.log_name();
+        tracing::debug!(target: LOG, "Received Component event {event}: {log_name}");
+        let old = before.iter().find(|old| old.name() == component.name());
+        match event {
+            Event::Deleted => assembly.loader.remove(component).await,
+            Event::Updated | Event::Created => {
+                let opened = assembly.loader.update(old, component.clone()).await;
+                if opened.map_err(|failure| failure.to_string())? == Opened::Ignored {
+                    known.retain(|known| known.name() != component.name());
                 }
             }
-        }
-        Ok(())
-    }
-
-    async fn follow_subscriptions(&mut self, assembly: &Assembly, resources: &Resources) {
-        let now = loaded(&resources.subscriptions);
-        let changes = diff(&self.subscriptions, &now);
-        if changes.is_empty() {
-            return;
-        }
-        for (event, subscription) in change::each(&changes) {
-            let name = subscription.name();
-            match event {
-                Event::Deleted => tracing::info!(target: LOG, "Closing deleted Subscription: {name}"),
-                Event::Updated => {
-                    tracing::info!(target: LOG, "Closing existing Subscription to reload: {name}")
-                }
-                Event::Created => tracing::info!(target: LOG, "Adding Subscription for processing: {name}"),
-            }
-        }
-        match assembly.pubsub.set_declarative(now.clone()).await {
-            Ok(()) => {
-                for subscription in changes.updated.iter().chain(&changes.created) {
-                    tracing::info!(target: LOG, "Subscription updated: {}", subscription.name());
-                }
-                self.subscriptions = now;
-            }
-            // Those that were in force still are.
-            Err(error) => tracing::error!(target: LOG, "the changed subscriptions are not in force: {error}"),
         }
     }
+    Ok(())
+}
 
-    async fn follow_mcp_servers(&mut self, assembly: &Assembly, resources: &Resources) -> Result<(), Fatal> {
-        let now = loaded(&resources.mcp_servers);
-        let changes = diff(&self.mcp_servers, &now);
-        for (event, server) in change::each(&changes) {
-            let log_name = server.log_name();
-            match event {
-                Event::Deleted => {
-                    tracing::info!(target: LOG, "MCPServer deleted via hot-reload: {log_name}");
-                    assembly.mcp_servers.remove(server.name());
-                }
-                Event::Updated => {
-                    tracing::info!(target: LOG, "Closing existing MCPServer to reload: {log_name}");
-                    mcp::put(assembly, server).await?;
-                }
-                Event::Created => {
-                    tracing::info!(target: LOG, "MCPServer updated via hot-reload: {log_name}");
-                    mcp::put(assembly, server).await?;
-                }
+async fn follow_subscriptions(
+    known: &mut Vec<Subscription>,
+    assembly: &Assembly,
+    resources: &Resources,
+) -> Result<(), Fatal> {
+    let now = loaded(&resources.subscriptions);
+    let changes = diff(known, &now);
+    if changes.is_empty() {
+        return Ok(());
+    }
+    for (event, subscription) in change::each(&changes) {
+        let name = subscription.name();
+        match event {
+            Event::Deleted => tracing::info!(target: LOG, "Closing deleted Subscription: {name}"),
+            Event::Updated => {
+                tracing::info!(target: LOG, "Closing existing Subscription to reload: {name}")
+            }
+            Event::Created => tracing::info!(target: LOG, "Adding Subscription for processing: {name}"),
+        }
+    }
+    // What changed comes last, as where one is closed and another one added.
+    let next: Vec<Subscription> = change::unchanged(known, &changes)
+        .chain(&changes.updated)
+        .chain(&changes.created)
+        .cloned()
+        .collect();
+    match assembly.pubsub.set_declarative(next.clone()).await {
+        Ok(()) => {
+            for subscription in changes.updated.iter().chain(&changes.created) {
+                tracing::info!(target: LOG, "Subscription updated: {}", subscription.name());
+            }
+            *known = next;
+        }
+        // Those that were in force still are.
+        Err(error) => tracing::error!(target: LOG, "the changed subscriptions are not in force: {error}"),
+    }
+    Ok(())
+}
+
+async fn follow_mcp_servers(
+    known: &mut Vec<McpServer>,
+    assembly: &Assembly,
+    resources: &Resources,
+) -> Result<(), Fatal> {
+    let now = loaded(&resources.mcp_servers);
+    let changes = diff(known, &now);
+    for (event, server) in change::each(&changes) {
+        let log_name = server.log_name();
+        match event {
+            Event::Deleted => {
+                tracing::info!(target: LOG, "MCPServer deleted via hot-reload: {log_name}");
+                assembly.mcp_servers.remove(server.name());
+            }
+            Event::Updated => {
+                tracing::info!(target: LOG, "Closing existing MCPServer to reload: {log_name}");
+                mcp::put(assembly, server).await?;
+            }
+            Event::Created => {
+                tracing::info!(target: LOG, "MCPServer updated via hot-reload: {log_name}");
+                mcp::put(assembly, server).await?;
             }
         }
-        self.mcp_servers = now;
-        Ok(())
     }
+    *known = now;
+    Ok(())
 }
 
 /// What was loaded of a kind; nothing where that failed, which was said then.
