@@ -18,5 +18,7 @@ mod settings;
 pub mod state;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod topologies;
 
 pub mod bindings;

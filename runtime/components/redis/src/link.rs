@@ -135,7 +135,10 @@ impl Link {
             let (error, sent) = match shared.connection(slot).await {
                 Err(error) => (error, false),
                 Ok(mut connection) => match connection.pipeline(commands).await {
-                    Ok(values) => return Ok(values),
+                    Ok(values) => {
+                        shared.forget_if_demoted(slot, &values, &connection);
+                        return Ok(values);
+                    }
                     Err(error) => {
                         shared.forget_if_lost(slot, &error, &connection);
                         (error, true)
@@ -294,14 +297,27 @@ impl Shared {
         Some(live.connection.clone())
     }
 
+    /// As [`Shared::forget_if_lost`], for errors that stay among the answers.
+    fn forget_if_demoted(&self, slot: &Slot, answers: &[Value], connection: &Connection) {
+        let is_refused =
+            |answer: &Value| matches!(answer, Value::ServerError(error) if error.code() == "READONLY");
+        if self.settings.sentinel.is_some() && answers.iter().any(is_refused) {
+            self.forget(slot, connection);
+        }
+    }
+
+    fn forget(&self, slot: &Slot, connection: &Connection) {
+        let mut place = slot.live.lock();
+        if place.as_ref().is_some_and(|live| live.connection.is(connection)) {
+            *place = None;
+        }
+    }
+
     /// A connection that is lost, or that points at a server which is master no more, is not used again.
     fn forget_if_lost(&self, slot: &Slot, error: &RedisError, connection: &Connection) {
         let moved = error.code() == Some("READONLY") && self.settings.sentinel.is_some();
         if moved || error.is_io_error() || error.is_unrecoverable_error() {
-            let mut place = slot.live.lock();
-            if place.as_ref().is_some_and(|live| live.connection.is(connection)) {
-                *place = None;
-            }
+            self.forget(slot, connection);
         }
     }
 }

@@ -125,6 +125,33 @@ impl Own {
         Some(own)
     }
 
+    /// Starts a Sentinel with this file.
+    pub(crate) async fn start_sentinel(folder: &Path, file: &Path) -> Option<Self> {
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let arguments = vec![
+            file.display().to_string(),
+            "--sentinel".to_owned(),
+            "--port".to_owned(),
+            port.to_string(),
+            "--bind".to_owned(),
+            "127.0.0.1".to_owned(),
+            "--dir".to_owned(),
+            folder.display().to_string(),
+        ];
+        let mut own = Self {
+            address: format!("127.0.0.1:{port}"),
+            port,
+            child: launch(&arguments)?,
+            arguments,
+        };
+        own.answers().await;
+        Some(own)
+    }
+
     async fn answers(&mut self) {
         let settings = Settings::parse(&properties(&self.address, 0, &[]), Purpose::Binding).unwrap();
         let up = async {
@@ -152,8 +179,15 @@ impl Own {
 }
 
 fn spawn(port: u16, arguments: &[String]) -> Option<Child> {
+    let mut all: Vec<String> = ["--port", &port.to_string(), "--bind", "127.0.0.1"]
+        .map(str::to_owned)
+        .into();
+    all.extend_from_slice(arguments);
+    launch(&all)
+}
+
+fn launch(arguments: &[String]) -> Option<Child> {
     Command::new("redis-server")
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

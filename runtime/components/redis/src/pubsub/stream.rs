@@ -103,9 +103,8 @@ impl Reader {
                 }
             }
         }
-        if error.code().is_none() {
-            self.connection = None;
-        }
+        // Lost, or to a server that is master no more.
+        self.connection = None;
         if !*self.stop.borrow() {
             tracing::warn!(
                 "redis streams: error reading from stream {stream}: {}",
