@@ -33,6 +33,8 @@ pub fn pubsub() -> Vec<Registration<dyn DynPubSub>> {
         outrigger_components_sqlite::pubsub::registration(),
         #[cfg(feature = "redis")]
         outrigger_components_redis::pubsub::registration(),
+        #[cfg(feature = "rabbitmq")]
+        outrigger_components_rabbitmq::pubsub::RABBITMQ,
     ]
 }
 
@@ -59,6 +61,8 @@ pub fn secret_stores() -> Vec<Registration<dyn DynSecretStore>> {
         outrigger_components_secretstores::FILE,
         #[cfg(feature = "secretstores")]
         outrigger_components_secretstores::ENV,
+        #[cfg(feature = "secretstores")]
+        outrigger_components_secretstores::VAULT,
     ]
 }
 

@@ -6,7 +6,7 @@
 //!
 //! # Features
 //! One per family of backends (`sqlite`, `bindings`, `secretstores`, `crypto`, `conversation`, `middleware`,
-//! `name-resolution`, `redis`), all on by default. The in-memory backends are always there.
+//! `name-resolution`, `redis`, `rabbitmq`), all on by default. The in-memory backends are always there.
 
 mod blocks;
 mod category;

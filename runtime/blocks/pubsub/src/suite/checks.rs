@@ -77,7 +77,7 @@ fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|number| format!("{number:04}")).collect()
 }
 
-pub(super) async fn delivers_data_and_metadata(broker: &SharedPubSub) {
+pub(super) async fn delivers_data_and_metadata(broker: &SharedPubSub, carries_metadata: bool) {
     let recorder = Recorder::new();
     let subscription = subscribe(broker, "suite-plain", "one", &recorder).await;
     publish(broker, "suite-plain", "hello", &[("colour", "blue")]).await;
@@ -85,7 +85,9 @@ pub(super) async fn delivers_data_and_metadata(broker: &SharedPubSub) {
     let seen = recorder.seen().remove(0);
     assert_eq!(seen.text, "hello");
     assert_eq!(seen.topic, "suite-plain");
-    assert_eq!(seen.metadata.get("colour").map(String::as_str), Some("blue"));
+    if carries_metadata {
+        assert_eq!(seen.metadata.get("colour").map(String::as_str), Some("blue"));
+    }
     subscription.close().await;
 }
 
@@ -104,7 +106,7 @@ pub(super) async fn every_group_gets_every_message(broker: &SharedPubSub) {
     second.close().await;
 }
 
-pub(super) async fn bulk_publish_reaches_subscribers(broker: &SharedPubSub) {
+pub(super) async fn bulk_publish_reaches_subscribers(broker: &SharedPubSub, carries_metadata: bool) {
     let recorder = Recorder::new();
     let subscription = subscribe(broker, "suite-bulk-publish", "one", &recorder).await;
     let failures = publish_many(broker, "suite-bulk-publish", 0..300).await;
@@ -112,10 +114,11 @@ pub(super) async fn bulk_publish_reaches_subscribers(broker: &SharedPubSub) {
     recorder.wait_for(300).await;
     assert_eq!(sorted(recorder.texts()), numbers(0..300));
     assert!(
-        recorder
-            .seen()
-            .iter()
-            .all(|seen| seen.metadata.get("of").is_some_and(|of| *of == seen.text))
+        !carries_metadata
+            || recorder
+                .seen()
+                .iter()
+                .all(|seen| seen.metadata.get("of").is_some_and(|of| *of == seen.text))
     );
     subscription.close().await;
 }
@@ -171,7 +174,11 @@ pub(super) async fn a_panicking_handler_does_not_end_the_subscription(broker: &S
     publish(broker, "suite-panic", "first", &[]).await;
     publish(broker, "suite-panic", "second", &[]).await;
     recorder.wait_for(2).await;
-    assert!(recorder.texts().contains(&"second".to_owned()));
+    // A broker may bring the first one again before.
+    while !recorder.texts().contains(&"second".to_owned()) {
+        let count = recorder.seen().len() + 1;
+        recorder.wait_for(count).await;
+    }
     subscription.close().await;
 }
 
