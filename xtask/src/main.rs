@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 mod args;
 mod bench;
+mod chaos;
 mod conformance;
 mod dist;
 mod docs;
@@ -64,6 +65,11 @@ const VERBS: &[Verb] = &[
         "bench",
         "measure beside a reference daprd, write docs/performance.md (see docs/performance.md for the flags)",
         bench::run,
+    ),
+    (
+        "chaos",
+        "kill, restart and reload under load; write docs/zero-loss.md [--rounds N] [--rate N] [--brokers L] [--faults L]",
+        chaos::run,
     ),
     (
         "conformance",

@@ -85,7 +85,8 @@ impl Service {
         }
     }
 
-    fn kill(&mut self) {
+    /// Ends its group at once.
+    pub(crate) fn kill(&mut self) {
         signal("KILL", &format!("-{}", self.pid()));
         // The group's leader is ours to reap; when it is gone already this is harmless.
         let _ = self.child.wait();

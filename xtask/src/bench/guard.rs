@@ -92,6 +92,11 @@ impl Program {
         self.service.pid()
     }
 
+    /// Ends it at once, with all that it started.
+    pub(crate) fn kill(&mut self) {
+        self.service.kill();
+    }
+
     /// Fails when it has ended already.
     pub(crate) fn ensure_running(&mut self) -> anyhow::Result<()> {
         self.service.ensure_running()

@@ -15,12 +15,12 @@ use anyhow::Context;
 
 use crate::{args::Args, repo, services::Services};
 
-mod guard;
-mod http;
+pub(crate) mod guard;
+pub(crate) mod http;
 mod metrics;
 mod nginx;
 mod report;
-mod rig;
+pub(crate) mod rig;
 mod rows;
 mod scenario;
 mod soak;

@@ -174,6 +174,11 @@ impl Sidecar {
         Ok(sidecar)
     }
 
+    /// Ends it at once.
+    pub(crate) fn kill(&mut self) {
+        self.program.kill();
+    }
+
     /// Fails when it has ended already.
     pub(crate) fn ensure_running(&mut self) -> anyhow::Result<()> {
         self.program.ensure_running()
