@@ -15,6 +15,7 @@ mod args;
 mod bench;
 mod chaos;
 mod conformance;
+mod contrib;
 mod dist;
 mod docs;
 mod house;
@@ -75,6 +76,11 @@ const VERBS: &[Verb] = &[
         "conformance",
         "run the peer's integration suite, write docs/conformance.md [--stage N] [--focus RE] [--runs N] [--daprd PATH]",
         conformance::run,
+    ),
+    (
+        "contrib",
+        "run upstream's component conformance cases on our components, write docs/contrib-conformance.md [--component NAME] [--control] [--no-services]",
+        contrib::run,
     ),
     ("dist", "build the release archive", dist::run),
     (

@@ -65,6 +65,12 @@ pub trait StateStore: fmt::Debug + Send + Sync + 'static {
             .collect()
     }
 
+    /// At most this many operations in one transaction; `None` for no bound. A store of another process is asked when
+    /// first somebody wants to know.
+    fn transaction_limit(&self) -> impl Future<Output = Option<usize>> + Send {
+        async { self.capabilities().max_transaction }
+    }
+
     /// Reads one item; `None` when absent or expired.
     fn get(
         &self,
@@ -156,6 +162,8 @@ pub trait DynStateStore: fmt::Debug + Send + Sync + 'static {
     fn capabilities(&self) -> Capabilities;
     /// See [`StateStore::features`].
     fn features(&self) -> Vec<String>;
+    /// See [`StateStore::transaction_limit`].
+    fn transaction_limit(&self) -> BoxFuture<'_, Option<usize>>;
     /// See [`StateStore::get`].
     fn get<'a>(
         &'a self,
@@ -193,6 +201,9 @@ impl<S: StateStore> DynStateStore for S {
     }
     fn features(&self) -> Vec<String> {
         StateStore::features(self)
+    }
+    fn transaction_limit(&self) -> BoxFuture<'_, Option<usize>> {
+        Box::pin(StateStore::transaction_limit(self))
     }
     fn get<'a>(
         &'a self,

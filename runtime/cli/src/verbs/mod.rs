@@ -1,5 +1,6 @@
 //! The verbs of `outrigger` and what they share.
 
+mod component;
 mod list;
 mod logs;
 mod stop;
@@ -27,6 +28,7 @@ Examples:
   outrigger list
   outrigger logs --app-id orders --follow
   outrigger stop --app-id orders
+  outrigger component serve state.sqlite
   outrigger daprd --app-id orders --app-port 3000";
 
 /// A distributed application runtime: sidecar, control plane and command line in one program
@@ -52,6 +54,7 @@ enum Verb {
     Stop(stop::StopFlags),
     List(list::ListFlags),
     Logs(logs::LogsFlags),
+    Component(component::ComponentFlags),
     Version(version::VersionFlags),
 }
 
@@ -109,6 +112,7 @@ fn answer(cli: Cli, environment: Environment, console: Console) -> Result<ExitCo
         Verb::Stop(flags) => stop::main(&flags, &around),
         Verb::List(flags) => list::main(&flags, &around),
         Verb::Logs(flags) => logs::main(&flags, &around),
+        Verb::Component(flags) => component::main(flags, &around),
         Verb::Version(flags) => version::main(&flags, None),
     }
 }

@@ -53,6 +53,21 @@ pub fn bindings() -> Vec<Registration<Binding>> {
     ]
 }
 
+/// Which sides a binding type has, input and output. Only an opened instance knows for sure, but who offers the type
+/// to others must say before; a type that is not named here has both.
+#[must_use]
+pub fn binding_sides(type_name: &str) -> (bool, bool) {
+    match type_name.to_ascii_lowercase().as_str() {
+        "bindings.cron" => (true, false),
+        "bindings.http"
+        | "bindings.localstorage"
+        | "bindings.redis"
+        | "bindings.postgresql"
+        | "bindings.postgres" => (false, true),
+        _ => (true, true),
+    }
+}
+
 /// Secret stores.
 #[must_use]
 pub fn secret_stores() -> Vec<Registration<dyn DynSecretStore>> {

@@ -4,9 +4,12 @@
 //! [`Category`] says which block a type belongs to. Nothing registers itself; a new backend is one line here, in
 //! `types.txt` beside this crate and in its block's behaviour suite.
 //!
+//! Types that other processes offer by Unix socket are no part of the list: whoever opens components looks for them
+//! once ([`pluggable::discover`]) and asks what was found before this list.
+//!
 //! # Features
 //! One per family of backends (`sqlite`, `bindings`, `secretstores`, `crypto`, `conversation`, `middleware`,
-//! `name-resolution`, `redis`, `rabbitmq`), all on by default. The in-memory backends are always there.
+//! `name-resolution`, `pluggable`, `redis`, `rabbitmq`), all on by default. The in-memory backends are always there.
 
 mod blocks;
 mod category;
@@ -17,8 +20,10 @@ mod resolvers;
 mod tests;
 
 pub use blocks::{
-    bindings, configuration, conversation, crypto, lock, middleware, name_resolution, pubsub, secret_stores,
-    state,
+    binding_sides, bindings, configuration, conversation, crypto, lock, middleware, name_resolution, pubsub,
+    secret_stores, state,
 };
 pub use category::Category;
 pub use find::{UnknownType, find, is_initial_version};
+#[cfg(feature = "pluggable")]
+pub use outrigger_components_pluggable as pluggable;

@@ -6,6 +6,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use outrigger_component::Host;
+use outrigger_components::pluggable::{DEFAULT_FOLDER, FOLDER_VARIABLE};
 use outrigger_middleware::Pipeline;
 use outrigger_name_resolution::SharedResolver;
 use outrigger_resources::{
@@ -35,7 +36,7 @@ use outrigger_sidecar_state::{Outbox, StateService, StateServiceOptions};
 use outrigger_telemetry::{Metrics, Tracer, trace::Sampler};
 use outrigger_types::Namespace;
 use outrigger_wire::dapr::proto::runtime::v1::SaveStateRequest;
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -348,6 +349,12 @@ impl Assembly {
                 configuration: Arc::clone(&configuration_api),
                 pipelines: Arc::clone(&pipelines),
             },
+            sockets: options
+                .environment
+                .non_empty(FOLDER_VARIABLE)
+                .unwrap_or(DEFAULT_FOLDER)
+                .into(),
+            pluggable: OnceCell::new(),
             new_id: || uuid::Uuid::new_v4().to_string(),
         });
 

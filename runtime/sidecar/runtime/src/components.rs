@@ -6,14 +6,18 @@ mod replace;
 
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use outrigger_bindings::Binding;
-use outrigger_component::{Error, ErrorKind, Host, Properties, Registration, SecretString, Spec};
-use outrigger_components as registry;
+use outrigger_component::{Error, ErrorKind, Host, Open, Properties, Registration, SecretString, Spec};
+use outrigger_components::{
+    self as registry,
+    pluggable::{Discovered, discover},
+};
 use outrigger_configuration::SharedConfigurationStore;
 use outrigger_conversation::SharedConversation;
 use outrigger_crypto::SharedCryptoProvider;
@@ -31,6 +35,7 @@ use outrigger_sidecar_state::{EncryptionKeys, NamedKey, StateService, StoreSetti
 use outrigger_state::SharedStateStore;
 use outrigger_telemetry::Metrics;
 use outrigger_types::ComponentName;
+use tokio::sync::OnceCell;
 
 pub(crate) use self::progress::Progress;
 pub(crate) use self::replace::close_all;
@@ -133,6 +138,10 @@ pub(crate) struct ComponentLoader {
     pub(crate) progress: Progress,
     /// What starts and stops with a component.
     pub(crate) dependents: Dependents,
+    /// The folder of sockets by which other processes offer components.
+    pub(crate) sockets: PathBuf,
+    /// What they offer, once somebody looked.
+    pub(crate) pluggable: OnceCell<Discovered>,
     /// Makes the values of `{uuid}`.
     pub(crate) new_id: fn() -> String,
 }
@@ -406,56 +415,84 @@ impl ComponentLoader {
         match block {
             Block::State => {
                 let spec = self.spec(component)?;
-                let instance = self.build(registry::state(), &spec, "state store").await?;
+                let instance = self
+                    .build(
+                        self.pluggable().await.state(&spec),
+                        registry::state(),
+                        &spec,
+                        "state store",
+                    )
+                    .await?;
                 self.state
                     .configure(&spec.name, store_settings(component, &spec)?);
                 put(&self.tables.state, spec, instance);
             }
             Block::Pubsub => {
                 let spec = self.spec(component)?;
-                let instance = self.build(registry::pubsub(), &spec, "message bus").await?;
+                let instance = self
+                    .build(
+                        self.pluggable().await.pubsub(&spec),
+                        registry::pubsub(),
+                        &spec,
+                        "message bus",
+                    )
+                    .await?;
                 put(&self.tables.pubsub, spec, instance);
             }
             Block::Bindings => {
                 let spec = self.spec(component)?;
-                let instance = self.build(registry::bindings(), &spec, "binding").await?;
+                let instance = self
+                    .build(
+                        self.pluggable().await.binding(&spec),
+                        registry::bindings(),
+                        &spec,
+                        "binding",
+                    )
+                    .await?;
                 put(&self.tables.bindings, spec, Binding::clone(&instance));
             }
             Block::Secrets => {
                 let spec = self.spec(component)?;
                 let instance = self
-                    .build(registry::secret_stores(), &spec, "secret store")
+                    .build(
+                        self.pluggable().await.secret_store(&spec),
+                        registry::secret_stores(),
+                        &spec,
+                        "secret store",
+                    )
                     .await?;
                 put(&self.tables.secrets, spec, instance);
             }
             Block::Configuration => {
                 let spec = self.spec(component)?;
                 let instance = self
-                    .build(registry::configuration(), &spec, "configuration store")
+                    .build(None, registry::configuration(), &spec, "configuration store")
                     .await?;
                 put(&self.tables.configuration, spec, instance);
             }
             Block::Lock => {
                 let spec = self.spec(component)?;
-                let instance = self.build(registry::lock(), &spec, "lock store").await?;
+                let instance = self.build(None, registry::lock(), &spec, "lock store").await?;
                 put(&self.tables.lock, spec, instance);
             }
             Block::Crypto => {
                 let spec = self.spec(component)?;
-                let instance = self.build(registry::crypto(), &spec, "crypto provider").await?;
+                let instance = self
+                    .build(None, registry::crypto(), &spec, "crypto provider")
+                    .await?;
                 put(&self.tables.crypto, spec, instance);
             }
             Block::Conversation => {
                 let spec = self.spec(component)?;
                 let instance = self
-                    .build(registry::conversation(), &spec, "conversation")
+                    .build(None, registry::conversation(), &spec, "conversation")
                     .await?;
                 put(&self.tables.conversation, spec, instance);
             }
             Block::Middleware => {
                 let spec = self.spec(component)?;
                 let instance = self
-                    .build(registry::middleware(), &spec, "HTTP middleware")
+                    .build(None, registry::middleware(), &spec, "HTTP middleware")
                     .await?;
                 put(&self.tables.middleware, spec, instance);
             }
@@ -480,12 +517,27 @@ impl ComponentLoader {
         })
     }
 
+    /// What other processes offer; the first caller looks, once for the life of the sidecar (upstream scans before it
+    /// loads components).
+    async fn pluggable(&self) -> &Discovered {
+        self.pluggable.get_or_init(|| discover(&self.sockets)).await
+    }
+
     async fn build<I: ?Sized>(
         &self,
+        pluggable: Option<Open<I>>,
         registrations: Vec<Registration<I>>,
         spec: &Spec,
         block: &str,
     ) -> Result<Arc<I>, Failure> {
+        let failed = |error| Failure {
+            kind: "INIT_COMPONENT_FAILURE",
+            error,
+        };
+        // Upstream keeps both in one table, where what was discovered replaces what was built in.
+        if let Some(open) = pluggable {
+            return open.run(self.host.clone()).await.map_err(failed);
+        }
         let registration = registrations
             .into_iter()
             .find(|registration| registration.serves(&spec.type_name, &spec.version))
@@ -496,10 +548,6 @@ impl ComponentLoader {
                     spec.type_name, spec.version
                 )),
             })?;
-        let failed = |error| Failure {
-            kind: "INIT_COMPONENT_FAILURE",
-            error,
-        };
         (registration.validate)(spec)
             .map_err(failed)?
             .run(self.host.clone())

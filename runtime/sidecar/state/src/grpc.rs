@@ -7,9 +7,7 @@ use outrigger_component::{Error, ErrorKind, Metadata};
 use outrigger_engine_dispatch::go_json::{self, Numbers};
 use outrigger_sidecar_api::{ApiError, Category, errors};
 use outrigger_sidecar_resilience::RunError;
-use outrigger_state::{
-    Concurrency, Consistency, Etag, Expect, Operation, ReadOptions, Value, WriteOptions,
-};
+use outrigger_state::{Concurrency, Consistency, Etag, Expect, Operation, ReadOptions, Value, WriteOptions};
 use outrigger_wire::dapr::proto::{
     common::v1::{
         StateItem, StateOptions,
@@ -239,7 +237,8 @@ impl StateService {
         if operations.is_empty() {
             return Ok(());
         }
-        if let Some(max) = capabilities.max_transaction.filter(|max| operations.len() > *max) {
+        let limit = store.loaded.instance.transaction_limit().await;
+        if let Some(max) = limit.filter(|max| operations.len() > *max) {
             return Err(errors::state::too_many_operations(
                 store.name(),
                 operations.len(),

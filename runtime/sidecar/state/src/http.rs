@@ -317,7 +317,8 @@ impl StateService {
                 other => return Err(errors::state::operation_not_supported(other)),
             });
         }
-        if let Some(max) = capabilities.max_transaction.filter(|max| operations.len() > *max) {
+        let limit = store.loaded.instance.transaction_limit().await;
+        if let Some(max) = limit.filter(|max| operations.len() > *max) {
             return Err(errors::state::too_many_operations(
                 store.name(),
                 operations.len(),
