@@ -18,4 +18,5 @@ mod moving_callee;
 mod overload;
 mod process;
 mod redis_both_ways;
+mod shared_stores;
 mod support;

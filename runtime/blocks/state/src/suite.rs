@@ -160,10 +160,10 @@ async fn reads_what_was_written(store: SharedStateStore) {
     store.ping().await.expect("ping");
     assert!(get(&store, "absent").await.is_none());
     apply(&store, set("json", r#"{"a":[1,2.5,"ü"],"b":null}"#)).await;
-    assert_eq!(
-        text(&store, "json").await.as_deref(),
-        Some(r#"{"a":[1,2.5,"ü"],"b":null}"#)
-    );
+    // A store of documents may write its own blanks.
+    let read = text(&store, "json").await.expect("json");
+    let document: serde_json::Value = serde_json::from_str(&read).expect("JSON");
+    assert_eq!(document, serde_json::json!({"a": [1, 2.5, "ü"], "b": null}));
     let bytes: Bytes = (0..=255).collect();
     for value in [bytes, Bytes::new(), Bytes::from(vec![7; 300 << 10])] {
         let mut operation = set("binary", "");

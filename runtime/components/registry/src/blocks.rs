@@ -21,6 +21,8 @@ pub fn state() -> Vec<Registration<dyn DynStateStore>> {
         outrigger_components_sqlite::state::registration(),
         #[cfg(feature = "redis")]
         outrigger_components_redis::state::registration(),
+        #[cfg(feature = "postgres")]
+        outrigger_components_postgres::state::registration(),
     ]
 }
 
@@ -89,6 +91,8 @@ pub fn configuration() -> Vec<Registration<dyn DynConfigurationStore>> {
         outrigger_components_sqlite::configuration::registration(),
         #[cfg(feature = "redis")]
         outrigger_components_redis::configuration::registration(),
+        #[cfg(feature = "postgres")]
+        outrigger_components_postgres::configuration::registration(),
     ]
 }
 

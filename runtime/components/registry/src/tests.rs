@@ -69,7 +69,8 @@ fn documented() -> Vec<[String; 3]> {
     feature = "conversation",
     feature = "middleware",
     feature = "name-resolution",
-    feature = "redis"
+    feature = "redis",
+    feature = "postgres"
 ))]
 fn every_type_is_listed_with_its_test() {
     let listed: BTreeMap<String, String> = documented()
