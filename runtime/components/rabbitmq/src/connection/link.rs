@@ -1,12 +1,6 @@
 //! A connection that is made when it is needed and made again when it broke.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use lapin::{
     Channel, Connection, ConnectionProperties,
@@ -15,6 +9,7 @@ use lapin::{
 };
 use outrigger_component::{Error, ErrorKind};
 use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use super::{Settings, tls};
 use crate::error::failed;
@@ -30,7 +25,7 @@ const GOODBYE: Duration = Duration::from_secs(5);
 pub(crate) struct Link {
     settings: Settings,
     current: Mutex<Option<Arc<Connection>>>,
-    closed: AtomicBool,
+    closed: CancellationToken,
 }
 
 impl Link {
@@ -38,7 +33,7 @@ impl Link {
         Self {
             settings,
             current: Mutex::new(None),
-            closed: AtomicBool::new(false),
+            closed: CancellationToken::new(),
         }
     }
 
@@ -63,16 +58,20 @@ impl Link {
     /// Whether the broker is connected, or can be.
     pub(crate) async fn connection(&self) -> Result<Arc<Connection>, Error> {
         let mut current = self.current.lock().await;
-        if self.closed.load(Ordering::Acquire) {
+        if self.is_closed() {
             return Err(closed());
         }
         if let Some(connection) = current.as_ref().filter(|old| old.status().connected()) {
             return Ok(connection.clone());
         }
         *current = None;
-        let connection = tokio::time::timeout(CONNECT, self.dial())
-            .await
-            .map_err(|_| Error::new(ErrorKind::Timeout, "the broker does not answer"))??;
+        let connection = tokio::select! {
+            // Closing does not wait for a broker that does not answer.
+            () = self.closed.cancelled() => return Err(closed()),
+            dialled = tokio::time::timeout(CONNECT, self.dial()) => {
+                dialled.map_err(|_| Error::unavailable("the broker does not answer"))??
+            }
+        };
         tracing::info!(host = %self.settings.uri.authority.host, "connected to RabbitMQ");
         Ok(current.insert(Arc::new(connection)).clone())
     }
@@ -111,7 +110,7 @@ impl Link {
 
     /// Ends the connection for good. Idempotent.
     pub(crate) async fn close(&self) {
-        self.closed.store(true, Ordering::Release);
+        self.closed.cancel();
         if let Some(connection) = self.current.lock().await.take()
             && connection.status().connected()
         {
@@ -124,11 +123,36 @@ impl Link {
 
     /// Whether [`Link::close`] was called.
     pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
+        self.closed.is_cancelled()
     }
 }
 
 /// What a closed component answers (upstream's words).
 pub(crate) fn closed() -> Error {
     Error::new(ErrorKind::Closed, "component is closed")
+}
+
+#[cfg(test)]
+mod tests {
+    use outrigger_component::Properties;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn closing_does_not_wait_for_a_silent_broker() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("amqp://127.0.0.1:{}", silent.local_addr().unwrap().port());
+        let properties = Properties::from_pairs([("connectionString", uri.as_str())]);
+        let link = Arc::new(Link::new(Settings::parse(&properties).unwrap()));
+        let dialling = tokio::spawn({
+            let link = link.clone();
+            async move { link.connection().await.map(drop) }
+        });
+        // It has been reached, and waits for the answer.
+        let _held = silent.accept().await.unwrap();
+        tokio::time::timeout(GOODBYE, link.close()).await.unwrap();
+        assert_eq!(dialling.await.unwrap().unwrap_err().kind(), ErrorKind::Closed);
+        assert_eq!(link.channel().await.unwrap_err().kind(), ErrorKind::Closed);
+    }
 }
