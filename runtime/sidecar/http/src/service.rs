@@ -119,9 +119,13 @@ impl HttpService {
     /// Waits until no request is under way, bodies included. Others may come at any time: this is for services that
     /// were switched off. Cancel-safe.
     pub async fn idle(&self) {
-        // A permit that was waited for would be kept from requests that come after all.
-        while self.0.in_flight.available_permits() < MAX_IN_FLIGHT {
+        // A permit that was waited for would be kept from requests that come after all. The first look comes after a
+        // pause: a request may have been given this service just before it was switched off.
+        loop {
             tokio::time::sleep(IDLE_LOOK).await;
+            if self.0.in_flight.available_permits() >= MAX_IN_FLIGHT {
+                return;
+            }
         }
     }
 
