@@ -5,6 +5,7 @@ use outrigger_component::{Error, ErrorKind, Metadata};
 use outrigger_state::{Concurrency, Etag, Expect, Operation, Ttl, Value as Stored, etag_mismatch};
 use redis::{Cmd, RedisResult, Value, cluster_routing::Slot};
 
+use super::text;
 use crate::{
     failure::{failed, unexpected},
     link::Safety,
@@ -24,8 +25,7 @@ pub(super) struct Change {
     pub(super) key: Box<str>,
     what: &'static str,
     when: String,
-    value: Vec<u8>,
-    raw: bytes::Bytes,
+    value: bytes::Bytes,
     mark: bool,
     ttl: String,
     /// The app named an etag, so a refusal is a mismatch.
@@ -65,11 +65,15 @@ impl Rules {
                     Ttl::Never => "0".to_owned(),
                     Ttl::Seconds(seconds) => seconds.to_string(),
                 };
-                if json {
-                    change.value = document(&value);
+                let value = match value {
+                    Stored::Json(json) => Stored::Json(text::stored(json)),
+                    binary => binary,
+                };
+                change.value = if json {
+                    document(&value).into()
                 } else {
-                    change.raw = value.into_bytes();
-                }
+                    value.into_bytes()
+                };
                 Ok(change)
             }
             Operation::Delete { key, expect, options } => {
@@ -130,8 +134,7 @@ impl Change {
                 Expect::Absent => "-".to_owned(),
                 Expect::Match(etag) => format!("={}", etag.as_str()),
             },
-            value: Vec::new(),
-            raw: bytes::Bytes::new(),
+            value: bytes::Bytes::new(),
             mark: false,
             ttl: String::new(),
             has_etag: matches!(expect, Expect::Match(_)),
@@ -164,15 +167,10 @@ pub(super) fn fill(command: &mut Cmd, changes: &[Change]) {
         command.arg(change.key.as_bytes());
     }
     for change in changes {
-        let value = if change.value.is_empty() {
-            &change.raw[..]
-        } else {
-            &change.value[..]
-        };
         command
             .arg(change.what)
             .arg(change.when.as_str())
-            .arg(value)
+            .arg(&change.value[..])
             .arg(if change.mark { "1" } else { "" })
             .arg(change.ttl.as_str());
     }

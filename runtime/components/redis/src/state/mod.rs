@@ -11,6 +11,7 @@ mod schema;
 mod store;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::sync::Arc;
 
