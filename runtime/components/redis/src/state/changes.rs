@@ -52,6 +52,8 @@ impl Rules {
                 options,
             } => {
                 let json = self.has_json && is_json(&options.metadata);
+                // A refusal is a mismatch whenever an etag was named, looked at or not.
+                let has_etag = matches!(&expect, Expect::Match(etag) if !etag.as_str().is_empty());
                 let expect = match (options.concurrency, expect) {
                     // Upstream does not look at the etag of a last-write.
                     (Concurrency::LastWrite, _) => Expect::Any,
@@ -59,6 +61,7 @@ impl Rules {
                     (_, expect) => expect,
                 };
                 let mut change = Change::new(key.as_str(), if json { "JS" } else { "S" }, &expect);
+                change.has_etag = has_etag;
                 change.mark = options.concurrency == Concurrency::FirstWrite || expect == Expect::Absent;
                 change.ttl = match ttl {
                     Ttl::Default => self.ttl.map(|ttl| ttl.max(0).to_string()).unwrap_or_default(),
