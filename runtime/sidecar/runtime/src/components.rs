@@ -3,6 +3,7 @@
 
 mod progress;
 mod replace;
+mod settings;
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +14,7 @@ use std::{
 
 use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use outrigger_bindings::Binding;
-use outrigger_component::{Error, ErrorKind, Host, Open, Properties, Registration, SecretString, Spec};
+use outrigger_component::{Error, ErrorKind, Host, Open, Properties, Registration, Spec};
 use outrigger_components::{
     self as registry,
     pluggable::{Discovered, discover},
@@ -31,7 +32,7 @@ use outrigger_resources::{
 };
 use outrigger_secrets::SharedSecretStore;
 use outrigger_sidecar_api::{Components, Loaded};
-use outrigger_sidecar_state::{EncryptionKeys, NamedKey, StateService, StoreSettings};
+use outrigger_sidecar_state::StateService;
 use outrigger_state::SharedStateStore;
 use outrigger_telemetry::Metrics;
 use outrigger_types::ComponentName;
@@ -39,6 +40,7 @@ use tokio::sync::OnceCell;
 
 pub(crate) use self::progress::Progress;
 pub(crate) use self::replace::close_all;
+use self::settings::store_settings;
 use crate::dependents::Dependents;
 
 /// Log target of this work, upstream's name.
@@ -573,44 +575,6 @@ fn put<T: replace::Close>(table: &Components<T>, spec: Spec, instance: T) {
     if let Some(replaced) = replaced {
         replace::let_go_later(replaced);
     }
-}
-
-/// What the sidecar itself reads from a state store's file: key prefix and encryption keys, each key with the name
-/// of the secret that it came from.
-fn store_settings(component: &Component, spec: &Spec) -> Result<StoreSettings, Failure> {
-    let failed = |error| Failure {
-        kind: "CREATE_COMPONENT_FAILURE",
-        error,
-    };
-    let mut settings = StoreSettings::from_properties(component.name(), &spec.properties)
-        .map_err(|error| failed(Error::configuration(error.message().to_owned())))?;
-    let key = |wanted: &str| -> Result<Option<NamedKey>, Failure> {
-        let found =
-            component.spec.metadata.iter().find(|pair| {
-                pair.name == wanted && pair.value.is_set() && !pair.secret_key_ref.name.is_empty()
-            });
-        found
-            .map(|pair| {
-                NamedKey::from_hex(
-                    pair.secret_key_ref.name.clone(),
-                    &SecretString::from(pair.value.text()),
-                )
-            })
-            .transpose()
-            .map_err(failed)
-    };
-    if let Some(primary) = key("primaryEncryptionKey")? {
-        settings.encryption = Some(EncryptionKeys {
-            primary,
-            secondary: key("secondaryEncryptionKey")?,
-        });
-        tracing::info!(
-            target: "dapr.runtime.processor.state",
-            "Automatic encryption enabled for state store {}",
-            component.name()
-        );
-    }
-    Ok(settings)
 }
 
 fn init_error(kind: &str, entity: &str, cause: &str) -> String {
