@@ -228,7 +228,7 @@ func TestState(t *testing.T) {
 			"state.sqlite":    statesqlite.NewSQLiteStateStore,
 		})
 		if !ok {
-			store = state.NewGRPCStateStore(log, serve(t, c.kind, c.version).socket)
+			store = oneByOne{state.NewGRPCStateStore(log, serve(t, c.kind, c.version).socket)}
 		}
 		confstate.ConformanceTests(t, settings, store, config)
 	})

@@ -522,7 +522,16 @@ async fn a_binding_works_over_the_socket() {
     assert_eq!(answer.content_type.as_deref(), Some("text/plain"));
     notes.wait_for("ping").await;
     reading.close().await;
-    outrigger_bindings::suite::output(&output).await;
+    let unknown = InvokeRequest {
+        operation: "absent".to_owned(),
+        ..InvokeRequest::default()
+    };
+    // The status is kept, and trying again is left to policies, as upstream does.
+    let refused = output.invoke(unknown.clone()).await.unwrap_err();
+    assert_eq!(refused.error.kind(), ErrorKind::Status(12));
+    output.close().await.unwrap();
+    let closed = output.invoke(unknown).await.unwrap_err();
+    assert_eq!(closed.error.kind(), ErrorKind::Closed);
 }
 
 #[derive(Debug)]
@@ -530,7 +539,7 @@ struct Vault;
 
 impl SecretStore for Vault {
     async fn get(&self, name: &str, _metadata: &Metadata) -> Result<Secret, Error> {
-        let all = self.all(&Metadata::new()).await?;
+        let all = held();
         all.get(name)
             .cloned()
             .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("no secret {name}")))

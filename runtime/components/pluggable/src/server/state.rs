@@ -14,6 +14,9 @@ use tonic::{Request, Response, Status};
 use super::instances::Instances;
 use crate::{query, status::status, wire};
 
+/// Features that the protocol has no methods for: whoever is told of them would call in vain.
+const UNSERVED: [&str; 2] = ["DELETE_WITH_PREFIX", "KEYS_LIKE"];
+
 #[derive(Debug, Clone)]
 pub(super) struct State {
     instances: Instances<dyn DynStateStore>,
@@ -56,7 +59,8 @@ impl StateStore for State {
         &self,
         request: Request<pb::FeaturesRequest>,
     ) -> Result<Response<pb::FeaturesResponse>, Status> {
-        let features = self.instances.of(&request)?.features();
+        let mut features = self.instances.of(&request)?.features();
+        features.retain(|feature| !UNSERVED.contains(&feature.as_str()));
         Ok(Response::new(pb::FeaturesResponse { features }))
     }
 
