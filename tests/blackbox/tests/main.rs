@@ -3,7 +3,8 @@
 //! `OUTRIGGER_BIN` names another program to test (run with `daprd` as its first argument unless it is called that);
 //! without it the workspace's own is built and run. `REFERENCE_DAPRD_DIR` names a folder with a `daprd` of Dapr
 //! 1.18.2 for the tests of a mixed mesh, which say so when they are left out; `OUTRIGGER_TEST_REDIS` (host:port) names
-//! the server on which both store and publish. `BLACKBOX_SEED` changes what the fuzz tests send.
+//! the server on which both store and publish, `OUTRIGGER_TEST_POSTGRES` (a URL) one for tables they share.
+//! `BLACKBOX_SEED` changes what the fuzz tests send.
 
 #![allow(clippy::print_stderr, reason = "a test says why it leaves something out")]
 
