@@ -271,7 +271,7 @@ func TestBindings(t *testing.T) {
 		var output contribbindings.OutputBinding
 		for _, operation := range c.operations {
 			if operation == "read" {
-				input = bindings.NewGRPCInputBinding(log, socket)
+				input = newEndedByClose(bindings.NewGRPCInputBinding(log, socket))
 			} else {
 				output = bindings.NewGRPCOutputBinding(log, socket)
 			}
