@@ -12,18 +12,20 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use outrigger_bindings::{InvokeError, InvokeRequest, InvokeResponse, OutputBinding};
 use outrigger_component::{Error, ErrorKind, Host, Metadata};
+use outrigger_http_client::connect::{self, Dns};
 use outrigger_types::is_truthy;
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 
 use super::{
     HttpConfig,
-    client::{self, Client, Dns},
     tls::Identity,
     url::{self, Target},
 };
 
 /// As many redirects as Go's client follows.
 const MAX_REDIRECTS: usize = 10;
+/// Idle connections (more than the two of Go's default, because an endpoint is one host).
+const MAX_IDLE: usize = 32;
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 /// Headers that the client itself writes.
 const OWN_HEADERS: [HeaderName; 4] = [
@@ -34,6 +36,8 @@ const OWN_HEADERS: [HeaderName; 4] = [
 ];
 /// Trace context arrives under these names and goes out under them, whatever the request says.
 const TRACE_HEADERS: [&str; 3] = ["traceparent", "tracestate", "baggage"];
+
+type Client = connect::Pool<Full<Bytes>>;
 
 /// Calls an endpoint.
 pub struct HttpBinding {
@@ -56,14 +60,16 @@ impl HttpBinding {
             // Says at once whether certificate and key fit each other.
             identity.config()?;
         }
-        let dns = Dns::open()?;
+        let dns = Dns::open().map_err(|error| {
+            Error::unavailable("cannot read the system's name resolution").with_source(error)
+        })?;
         let no_roots =
             ClientConfig::builder_with_provider(std::sync::Arc::new(aws_lc_rs::default_provider()))
                 .with_safe_default_protocol_versions()
                 .map_err(|error| Error::internal("cannot set up TLS").with_source(error))?
                 .with_root_certificates(RootCertStore::empty())
                 .with_no_client_auth();
-        let plain = client::new(no_roots, dns.clone());
+        let plain = connect::pool(no_roots, dns.clone(), MAX_IDLE);
         Ok(Self {
             config,
             identity,
@@ -80,7 +86,7 @@ impl HttpBinding {
         if let Some(client) = self.tls.get() {
             return Ok(client);
         }
-        let client = client::new(self.identity.config()?, self.dns.clone());
+        let client = connect::pool(self.identity.config()?, self.dns.clone(), MAX_IDLE);
         Ok(self.tls.get_or_init(|| client))
     }
 

@@ -1,7 +1,6 @@
 //! `bindings.http`: calls one HTTP endpoint, the verb as operation (A5.5).
 
 mod backend;
-mod client;
 mod config;
 mod size;
 #[cfg(test)]

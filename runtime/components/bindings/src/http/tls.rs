@@ -51,15 +51,10 @@ impl Identity {
 
     /// TLS as configured; the system's roots where none are.
     pub(super) fn config(&self) -> Result<ClientConfig, Error> {
-        let roots = self.roots.clone().unwrap_or_else(|| {
-            let mut store = RootCertStore::empty();
-            let native = rustls_native_certs::load_native_certs();
-            for error in &native.errors {
-                tracing::debug!(%error, "a system root was skipped");
-            }
-            store.add_parsable_certificates(native.certs);
-            store
-        });
+        let roots = self
+            .roots
+            .clone()
+            .unwrap_or_else(outrigger_http_client::system_roots);
         let failed = |error: rustls::Error| {
             Error::configuration("failed to load client certificate").with_source(error)
         };

@@ -1,4 +1,4 @@
-//! The HTTP client: names through our own resolver, connections in a pool, a deadline for making one.
+//! How a connection is made: names through our own resolver, a deadline for TCP and TLS together.
 
 use std::{
     net::SocketAddr,
@@ -7,12 +7,10 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use futures::future::BoxFuture;
 use hickory_resolver::{TokioResolver, config::ResolverConfig, net::runtime::TokioRuntimeProvider};
 use http::Uri;
-use http_body_util::Full;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{
         self,
@@ -20,39 +18,59 @@ use hyper_util::{
     },
     rt::{TokioExecutor, TokioTimer},
 };
-use outrigger_component::Error;
 use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
 use tower_service::Service;
 
-/// How long reaching a host may take (upstream `bindings/http`: 15 s for the connection, 15 s for TLS).
+/// How long reaching a host may take (Go's clients in upstream components: 15 s for the connection, 15 s for TLS).
 const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-/// Idle connections are kept this long, so many per host (Go's defaults; more than its two per host, because an
-/// endpoint is one host).
+/// Idle connections are kept this long (Go's default).
 const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
-const MAX_IDLE: usize = 32;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A client with its pool.
-pub(super) type Client = legacy::Client<Deadline<HttpsConnector<HttpConnector<Dns>>>, Full<Bytes>>;
+/// `http` in the clear, `https` as configured.
+pub type Connector = Deadline<HttpsConnector<HttpConnector<Dns>>>;
 
-/// A client that speaks `http` in the clear and `https` as configured.
-pub(super) fn new(tls: ClientConfig, dns: Dns) -> Client {
+/// A pooling client over [`Connector`].
+pub type Pool<B> = legacy::Client<Connector, B>;
+
+/// A pooling client with so many idle connections per host.
+pub fn pool<B>(tls: ClientConfig, dns: Dns, max_idle: usize) -> Pool<B>
+where
+    B: http_body::Body + Send,
+    B::Data: Send,
+{
+    named_pool(tls, dns, max_idle, None)
+}
+
+/// As [`pool`], asking servers for this name whatever the address says.
+pub(crate) fn named_pool<B>(
+    tls: ClientConfig,
+    dns: Dns,
+    max_idle: usize,
+    server_name: Option<ServerName<'static>>,
+) -> Pool<B>
+where
+    B: http_body::Body + Send,
+    B::Data: Send,
+{
     let mut http = HttpConnector::new_with_resolver(dns);
     http.enforce_http(false);
     http.set_nodelay(true);
     http.set_connect_timeout(Some(DIAL_TIMEOUT));
     http.set_keepalive(Some(DIAL_TIMEOUT));
-    let connector = HttpsConnectorBuilder::new()
-        .with_tls_config(tls)
-        .https_or_http()
-        .enable_all_versions()
-        .wrap_connector(http);
+    let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
+    let builder = match server_name {
+        Some(name) => builder.with_server_name_resolver(FixedServerNameResolver::new(name)),
+        None => builder,
+    };
+    let connector = builder.enable_all_versions().wrap_connector(http);
     legacy::Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE_TIMEOUT)
-        .pool_max_idle_per_host(MAX_IDLE)
+        .pool_max_idle_per_host(max_idle)
         // As Go writes them: some servers compare header names with case.
         .http1_title_case_headers(true)
         .build(Deadline(connector))
@@ -60,20 +78,21 @@ pub(super) fn new(tls: ClientConfig, dns: Dns) -> Client {
 
 /// Resolves names by the system's configuration without its C library (design D10).
 #[derive(Debug, Clone)]
-pub(super) struct Dns(Arc<TokioResolver>);
+pub struct Dns(Arc<TokioResolver>);
 
 impl Dns {
-    pub(super) fn open() -> Result<Self, Error> {
-        let failed =
-            |error| Error::unavailable("cannot read the system's name resolution").with_source(error);
-        // Without `/etc/resolv.conf` there are still addresses and `/etc/hosts`.
+    /// Reads the system's configuration; without one there are still addresses and the hosts file.
+    ///
+    /// # Errors
+    /// When the configuration cannot be used.
+    pub fn open() -> Result<Self, BoxError> {
         let builder = TokioResolver::builder_tokio().unwrap_or_else(|_| {
             TokioResolver::builder_with_config(
                 ResolverConfig::from_parts(None, Vec::new(), Vec::new()),
                 TokioRuntimeProvider::default(),
             )
         });
-        Ok(Self(Arc::new(builder.build().map_err(failed)?)))
+        Ok(Self(Arc::new(builder.build()?)))
     }
 }
 
@@ -101,7 +120,7 @@ impl Service<Name> for Dns {
 
 /// A connector that gives up in time, TLS included.
 #[derive(Debug, Clone)]
-pub(super) struct Deadline<C>(C);
+pub struct Deadline<C>(C);
 
 impl<C> Service<Uri> for Deadline<C>
 where
