@@ -10,9 +10,11 @@ use http::{Request, Response};
 use outrigger_component::Error;
 
 mod body;
+mod peer;
 mod pipeline;
 
 pub use body::{Body, BoxError};
+pub use peer::PeerAddress;
 pub use pipeline::Pipeline;
 
 /// Which bodies a handler wants whole.

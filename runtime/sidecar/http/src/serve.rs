@@ -1,6 +1,6 @@
 //! Listeners and connections.
 
-use std::{convert::Infallible, path::PathBuf, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, path::PathBuf, time::Duration};
 
 use futures::future::{Either, select};
 use hyper::{body::Incoming, service::service_fn};
@@ -8,6 +8,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
+use outrigger_middleware::PeerAddress;
 use outrigger_sidecar_api::{Body, Switch};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -64,9 +65,18 @@ pub async fn serve(
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, address)) => {
                     let _ = stream.set_nodelay(true);
-                    tasks.spawn(connection(stream, service.clone(), options, shutdown.clone()));
+                    // A dual-stack listener sees IPv4 peers in IPv6 clothes.
+                    let ip = address.ip().to_canonical();
+                    let peer = PeerAddress::Tcp(SocketAddr::new(ip, address.port()));
+                    tasks.spawn(connection(
+                        stream,
+                        peer,
+                        service.clone(),
+                        options,
+                        shutdown.clone(),
+                    ));
                 }
                 Err(error) => accept_failed(&error).await,
             }
@@ -79,7 +89,14 @@ pub async fn serve(
                 };
                 match accepted {
                     Ok((stream, _)) => {
-                        tasks.spawn(connection(stream, service.clone(), options, shutdown.clone()));
+                        let peer = PeerAddress::Unix;
+                        tasks.spawn(connection(
+                            stream,
+                            peer,
+                            service.clone(),
+                            options,
+                            shutdown.clone(),
+                        ));
                     }
                     Err(error) => accept_failed(&error).await,
                 }
@@ -99,6 +116,7 @@ async fn accept_failed(error: &std::io::Error) {
 
 async fn connection<S>(
     stream: S,
+    peer: PeerAddress,
     service: Switch<HttpService>,
     options: ServeOptions,
     shutdown: CancellationToken,
@@ -130,11 +148,12 @@ async fn connection<S>(
     let service = service_fn(move |mut request: http::Request<Incoming>| {
         let service = service.clone();
         let closing = closing.clone();
+        let peer = peer.clone();
         async move {
             if upgrades && h2c_upgrade::is_asked(&request) {
                 let first = FirstRequest::of(&request);
                 let upgraded = hyper::upgrade::on(&mut request);
-                tokio::spawn(continue_in_http2(upgraded, first, service, closing));
+                tokio::spawn(continue_in_http2(upgraded, first, peer, service, closing));
                 return Ok(h2c_upgrade::switching());
             }
             if header_size(request.headers()) > header_bytes {
@@ -142,7 +161,11 @@ async fn connection<S>(
                 *response.status_mut() = http::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
                 return Ok::<_, Infallible>(response);
             }
-            Ok(service.current().serve(request.map(Body::from)).await)
+            let service = service.current();
+            if service.has_pipeline() {
+                request.extensions_mut().insert(peer);
+            }
+            Ok(service.serve(request.map(Body::from)).await)
         }
     });
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
@@ -163,13 +186,21 @@ async fn connection<S>(
 async fn continue_in_http2(
     upgraded: hyper::upgrade::OnUpgrade,
     first: FirstRequest,
+    peer: PeerAddress,
     service: Switch<HttpService>,
     shutdown: CancellationToken,
 ) {
     let Ok(upgraded) = upgraded.await else { return };
-    let service = service_fn(move |request: http::Request<Incoming>| {
+    let service = service_fn(move |mut request: http::Request<Incoming>| {
         let service = service.clone();
-        async move { Ok::<_, Infallible>(service.current().serve(request.map(Body::from)).await) }
+        let peer = peer.clone();
+        async move {
+            let service = service.current();
+            if service.has_pipeline() {
+                request.extensions_mut().insert(peer);
+            }
+            Ok::<_, Infallible>(service.serve(request.map(Body::from)).await)
+        }
     });
     let io = TokioIo::new(Continued::new(upgraded, &first));
     let serving =

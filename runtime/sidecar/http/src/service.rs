@@ -84,6 +84,11 @@ impl HttpService {
         }))
     }
 
+    /// Whether anybody asks who is at the other end.
+    pub(crate) fn has_pipeline(&self) -> bool {
+        !self.0.options.pipeline.is_empty()
+    }
+
     /// Serves one request.
     pub async fn serve(&self, request: Request<Body>) -> Response<Body> {
         let Ok(permit) = Arc::clone(&self.0.in_flight).try_acquire_owned() else {

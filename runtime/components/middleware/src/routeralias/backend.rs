@@ -7,7 +7,8 @@ use http::{Request, Response, Uri, uri::PathAndQuery};
 use outrigger_middleware::{Body, Middleware, Next};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use super::{RouterAliasConfig, template::Template};
+use super::RouterAliasConfig;
+use crate::template::Template;
 
 /// What Go leaves as it is in a path.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC

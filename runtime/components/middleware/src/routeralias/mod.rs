@@ -2,7 +2,6 @@
 
 mod backend;
 mod config;
-mod template;
 #[cfg(test)]
 mod tests;
 

@@ -7,14 +7,14 @@ use regex::Regex;
 
 /// A template ready to match.
 #[derive(Debug)]
-pub(super) struct Template {
+pub(crate) struct Template {
     pattern: Regex,
     names: Vec<String>,
 }
 
 impl Template {
     /// Compiles a template; the error says what is wrong with it.
-    pub(super) fn compile(text: &str) -> Result<Self, String> {
+    pub(crate) fn compile(text: &str) -> Result<Self, String> {
         if !text.starts_with('/') {
             return Err("it must start with a slash".to_owned());
         }
@@ -47,7 +47,7 @@ impl Template {
     }
 
     /// The names and their values where the whole path matches.
-    pub(super) fn matches<'a>(&'a self, path: &'a str) -> Option<Vec<(&'a str, &'a str)>> {
+    pub(crate) fn matches<'a>(&'a self, path: &'a str) -> Option<Vec<(&'a str, &'a str)>> {
         let captures = self.pattern.captures(path)?;
         let values = captures
             .iter()
