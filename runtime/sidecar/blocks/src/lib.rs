@@ -18,6 +18,6 @@ pub use bindings::{
 };
 pub use configuration::{ConfigurationService, ConfigurationServiceOptions, ConfigurationStream};
 pub use conversation::{ConversationService, ConversationServiceOptions, Scrubber};
-pub use crypto::{CryptoService, CryptoServiceOptions, CryptoStream};
+pub use crypto::{CryptoService, CryptoServiceOptions, CryptoStream, SUBTLE_CRYPTO};
 pub use lock::{LockPrefix, LockService, LockServiceOptions};
 pub use secrets::{SecretAccess, SecretAudit, SecretOutcome, SecretsService, SecretsServiceOptions};

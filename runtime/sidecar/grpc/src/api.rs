@@ -358,38 +358,50 @@ impl Dapr for Api {
         Ok(Response::new(()))
     }
 
-    async fn subtle_get_key_alpha1(&self, _: Request<SubtleGetKeyRequest>) -> Answer<SubtleGetKeyResponse> {
-        answer(Err(errors::api_unimplemented()))
+    async fn subtle_get_key_alpha1(
+        &self,
+        request: Request<SubtleGetKeyRequest>,
+    ) -> Answer<SubtleGetKeyResponse> {
+        answer(self.0.crypto.grpc_subtle_get_key(request.into_inner()).await)
     }
 
-    async fn subtle_encrypt_alpha1(&self, _: Request<SubtleEncryptRequest>) -> Answer<SubtleEncryptResponse> {
-        answer(Err(errors::api_unimplemented()))
+    async fn subtle_encrypt_alpha1(
+        &self,
+        request: Request<SubtleEncryptRequest>,
+    ) -> Answer<SubtleEncryptResponse> {
+        answer(self.0.crypto.grpc_subtle_encrypt(request.into_inner()).await)
     }
 
-    async fn subtle_decrypt_alpha1(&self, _: Request<SubtleDecryptRequest>) -> Answer<SubtleDecryptResponse> {
-        answer(Err(errors::api_unimplemented()))
+    async fn subtle_decrypt_alpha1(
+        &self,
+        request: Request<SubtleDecryptRequest>,
+    ) -> Answer<SubtleDecryptResponse> {
+        answer(self.0.crypto.grpc_subtle_decrypt(request.into_inner()).await)
     }
 
     async fn subtle_wrap_key_alpha1(
         &self,
-        _: Request<SubtleWrapKeyRequest>,
+        request: Request<SubtleWrapKeyRequest>,
     ) -> Answer<SubtleWrapKeyResponse> {
-        answer(Err(errors::api_unimplemented()))
+        answer(self.0.crypto.grpc_subtle_wrap_key(request.into_inner()).await)
     }
 
     async fn subtle_unwrap_key_alpha1(
         &self,
-        _: Request<SubtleUnwrapKeyRequest>,
+        request: Request<SubtleUnwrapKeyRequest>,
     ) -> Answer<SubtleUnwrapKeyResponse> {
-        answer(Err(errors::api_unimplemented()))
+        answer(self.0.crypto.grpc_subtle_unwrap_key(request.into_inner()).await)
     }
 
-    async fn subtle_sign_alpha1(&self, _: Request<SubtleSignRequest>) -> Answer<SubtleSignResponse> {
-        answer(Err(errors::api_unimplemented()))
+    async fn subtle_sign_alpha1(&self, request: Request<SubtleSignRequest>) -> Answer<SubtleSignResponse> {
+        answer(self.0.crypto.grpc_subtle_sign(request.into_inner()).await)
     }
 
-    async fn subtle_verify_alpha1(&self, _: Request<SubtleVerifyRequest>) -> Answer<SubtleVerifyResponse> {
-        answer(Err(errors::api_unimplemented()))
+    async fn subtle_verify_alpha1(
+        &self,
+        request: Request<SubtleVerifyRequest>,
+    ) -> Answer<SubtleVerifyResponse> {
+        answer(self.0.crypto.grpc_subtle_verify(request.into_inner()).await)
     }
 
     async fn start_workflow_alpha1(

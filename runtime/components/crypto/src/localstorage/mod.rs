@@ -10,7 +10,7 @@ use std::sync::Arc;
 use outrigger_component::{Error, Open, Registration, Spec, open_with};
 use outrigger_crypto::DynCryptoProvider;
 
-pub use backend::LocalStorage;
+pub use backend::{Folder, LocalStorage};
 pub use config::LocalStorageConfig;
 
 /// How `crypto.dapr.localstorage` is built.

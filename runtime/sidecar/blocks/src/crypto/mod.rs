@@ -1,7 +1,8 @@
 //! Cryptography (A9.9; upstream `pkg/api/http/crypto.go`, `pkg/api/grpc/crypto.go`, `pkg/api/universal/crypto.go`).
 //!
 //! Documents stream through the scheme `dapr.io/enc/v1` in bounded memory. Subtle operations (single keys, small
-//! messages) are served for real, where release builds of upstream answer 501.
+//! messages) are behind the feature [`SUBTLE_CRYPTO`]: upstream builds them under a tag of that name only, and its
+//! releases answer 501.
 
 mod grpc;
 mod guarded;
@@ -21,6 +22,10 @@ use crate::call::{Surroundings, missing};
 pub use grpc::CryptoStream;
 use guarded::Guarded;
 
+/// The preview feature of a Configuration that switches the subtle operations on. The name is the one under which
+/// upstream's own builds with them report it in their metadata.
+pub const SUBTLE_CRYPTO: &str = "_SubtleCrypto";
+
 /// What the service needs.
 #[derive(Clone)]
 pub struct CryptoServiceOptions {
@@ -30,6 +35,8 @@ pub struct CryptoServiceOptions {
     pub resilience: Arc<ArcSwap<ResilienceProvider>>,
     /// Where calls are counted.
     pub metrics: Metrics,
+    /// Whether the subtle operations are served ([`SUBTLE_CRYPTO`]).
+    pub subtle: bool,
 }
 
 impl fmt::Debug for CryptoServiceOptions {
@@ -43,6 +50,7 @@ impl fmt::Debug for CryptoServiceOptions {
 pub struct CryptoService {
     providers: Arc<Components<SharedCryptoProvider>>,
     around: Surroundings,
+    subtle: bool,
 }
 
 impl CryptoService {
@@ -55,7 +63,16 @@ impl CryptoService {
                 resilience: options.resilience,
                 metrics: options.metrics,
             },
+            subtle: options.subtle,
         }
+    }
+
+    /// As [`CryptoService::provider`], for subtle operations.
+    async fn subtle_provider(&self, name: &str) -> Result<Guarded, ApiError> {
+        if !self.subtle {
+            return Err(errors::api_unimplemented());
+        }
+        self.provider(name).await
     }
 
     /// A component with its policy and metrics laid around it.

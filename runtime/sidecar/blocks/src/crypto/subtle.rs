@@ -103,7 +103,7 @@ impl CryptoService {
         &self,
         request: SubtleGetKeyRequest,
     ) -> Result<SubtleGetKeyResponse, ApiError> {
-        let provider = self.provider(&request.component_name).await?;
+        let provider = self.subtle_provider(&request.component_name).await?;
         let format = match subtle_get_key_request::KeyFormat::try_from(request.format) {
             Ok(subtle_get_key_request::KeyFormat::Pem) => KeyFormat::Pem,
             Ok(subtle_get_key_request::KeyFormat::Json) => KeyFormat::Json,
@@ -129,7 +129,7 @@ impl CryptoService {
         &self,
         request: SubtleEncryptRequest,
     ) -> Result<SubtleEncryptResponse, ApiError> {
-        let provider = self.provider(&request.component_name).await?;
+        let provider = self.subtle_provider(&request.component_name).await?;
         let params = CipherParams {
             algorithm: request.algorithm,
             key: request.key_name,
@@ -155,7 +155,7 @@ impl CryptoService {
         &self,
         request: SubtleDecryptRequest,
     ) -> Result<SubtleDecryptResponse, ApiError> {
-        let provider = self.provider(&request.component_name).await?;
+        let provider = self.subtle_provider(&request.component_name).await?;
         let params = CipherParams {
             algorithm: request.algorithm,
             key: request.key_name,
@@ -178,7 +178,7 @@ impl CryptoService {
         &self,
         request: SubtleWrapKeyRequest,
     ) -> Result<SubtleWrapKeyResponse, ApiError> {
-        let provider = self.provider(&request.component_name).await?;
+        let provider = self.subtle_provider(&request.component_name).await?;
         let plaintext = symmetric(&request.plaintext_key)
             .map_err(|cause| errors::crypto_operation(format!("failed to parse plaintext key: {cause}")))?;
         let params = CipherParams {
@@ -206,7 +206,7 @@ impl CryptoService {
         &self,
         request: SubtleUnwrapKeyRequest,
     ) -> Result<SubtleUnwrapKeyResponse, ApiError> {
-        let provider = self.provider(&request.component_name).await?;
+        let provider = self.subtle_provider(&request.component_name).await?;
         let params = CipherParams {
             algorithm: request.algorithm,
             key: request.key_name,
@@ -226,7 +226,7 @@ impl CryptoService {
     /// # Errors
     /// Rows of the crypto table.
     pub async fn grpc_subtle_sign(&self, request: SubtleSignRequest) -> Result<SubtleSignResponse, ApiError> {
-        let provider = self.provider(&request.component_name).await?;
+        let provider = self.subtle_provider(&request.component_name).await?;
         let signature = provider
             .sign(request.digest, &request.algorithm, &request.key_name)
             .await
@@ -242,7 +242,7 @@ impl CryptoService {
         &self,
         request: SubtleVerifyRequest,
     ) -> Result<SubtleVerifyResponse, ApiError> {
-        let provider = self.provider(&request.component_name).await?;
+        let provider = self.subtle_provider(&request.component_name).await?;
         let valid = provider
             .verify(
                 request.digest,

@@ -19,6 +19,10 @@ use tonic::{Code, Status};
 use crate::support::{Answer, call, components, loaded, metrics, open, post, resilience, within};
 
 async fn service() -> (Arc<CryptoService>, tempfile::TempDir) {
+    service_with(true).await
+}
+
+async fn service_with(subtle: bool) -> (Arc<CryptoService>, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("k"), (0..32).collect::<Vec<u8>>()).unwrap();
     let path = folder.path().to_str().unwrap();
@@ -27,6 +31,7 @@ async fn service() -> (Arc<CryptoService>, tempfile::TempDir) {
         providers: components([loaded("vault", "crypto.dapr.localstorage", &[], provider)]),
         resilience: resilience(),
         metrics: metrics(),
+        subtle,
     });
     (Arc::new(service), folder)
 }
@@ -213,6 +218,7 @@ async fn options_must_come_in_time() {
         providers: components([]),
         resilience: resilience(),
         metrics: outrigger_telemetry::Metrics::disabled(),
+        subtle: false,
     });
     let error = within(service.grpc_encrypt(stream::pending::<Result<EncryptRequest, Status>>()))
         .await
@@ -294,4 +300,37 @@ async fn subtle_operations_are_served() {
     )
     .await;
     assert_eq!(answer.json()["errorCode"], "ERR_CRYPTO_KEY");
+}
+
+#[tokio::test]
+async fn subtle_operations_are_off_unless_the_feature_is_on() {
+    let (service, _folder) = service_with(false).await;
+    let error = service
+        .grpc_subtle_encrypt(SubtleEncryptRequest::default())
+        .await
+        .unwrap_err();
+    assert_eq!(error.message(), "this API is currently not implemented");
+    for operation in [
+        "getkey",
+        "encrypt",
+        "decrypt",
+        "wrapkey",
+        "unwrapkey",
+        "sign",
+        "verify",
+    ] {
+        let route = format!("subtlecrypto/{{name}}/{operation}");
+        let params = [("name", "vault")];
+        let answer = call(
+            &service.endpoints(),
+            Method::POST,
+            "v1.0-alpha1",
+            &route,
+            &params,
+            post("{}"),
+        )
+        .await;
+        assert_eq!(answer.status, StatusCode::NOT_IMPLEMENTED);
+        assert_eq!(answer.json()["errorCode"], "ERR_API_UNIMPLEMENTED");
+    }
 }

@@ -150,6 +150,7 @@ impl Sidecar {
                 providers: Arc::default(),
                 resilience: Arc::clone(&resilience),
                 metrics: metrics.clone(),
+                subtle: false,
             })),
             bindings: Arc::new(BindingsService::new(BindingsServiceOptions {
                 bindings: Arc::default(),
