@@ -28,6 +28,8 @@ pub struct Instance {
     pub internal_address: SocketAddr,
     /// Its public HTTP port, for health checks by a registry.
     pub http_port: u16,
+    /// The app's port; 0 without an app.
+    pub app_port: u16,
     /// Distinguishes instances of one app on one host.
     pub instance_id: String,
 }

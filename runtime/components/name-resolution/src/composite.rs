@@ -146,6 +146,7 @@ mod tests {
             namespace: "default".into(),
             internal_address: "127.0.0.1:50002".parse().unwrap(),
             http_port: 3500,
+            app_port: 0,
             instance_id: "1".into(),
         }
     }

@@ -26,6 +26,7 @@ fn instance(app_id: &str, port: u16, id: &str) -> Instance {
         namespace: "default".into(),
         internal_address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
         http_port: 3500,
+        app_port: 0,
         instance_id: id.into(),
     }
 }

@@ -1,12 +1,14 @@
 //! The lists, one per block. The order is that of `types.txt` and has no meaning.
 
+use std::sync::Arc;
+
 use outrigger_bindings::Binding;
 use outrigger_component::Registration;
 use outrigger_configuration::DynConfigurationStore;
 use outrigger_conversation::DynConversation;
 use outrigger_crypto::DynCryptoProvider;
 use outrigger_lock::DynLockStore;
-use outrigger_middleware::Middleware;
+use outrigger_middleware::{Middleware, SharedMiddleware};
 use outrigger_name_resolution::DynResolver;
 use outrigger_pubsub::DynPubSub;
 use outrigger_secrets::DynSecretStore;
@@ -113,6 +115,8 @@ pub fn crypto() -> Vec<Registration<dyn DynCryptoProvider>> {
     vec![
         #[cfg(feature = "crypto")]
         outrigger_components_crypto::LOCAL_STORAGE,
+        #[cfg(feature = "crypto")]
+        outrigger_components_crypto::JWKS,
     ]
 }
 
@@ -133,7 +137,35 @@ pub fn middleware() -> Vec<Registration<dyn Middleware>> {
         outrigger_components_middleware::UPPERCASE,
         #[cfg(feature = "middleware")]
         outrigger_components_middleware::ROUTER_ALIAS,
+        #[cfg(feature = "middleware")]
+        outrigger_components_middleware::BEARER,
+        #[cfg(feature = "middleware")]
+        outrigger_components_middleware::OAUTH2,
+        #[cfg(feature = "middleware")]
+        outrigger_components_middleware::CLIENT_CREDENTIALS,
+        #[cfg(feature = "middleware")]
+        outrigger_components_middleware::OPA,
+        #[cfg(feature = "middleware")]
+        outrigger_components_middleware::RATE_LIMIT,
+        #[cfg(feature = "middleware")]
+        outrigger_components_middleware::ROUTER_CHECKER,
+        #[cfg(feature = "middleware")]
+        outrigger_components_middleware::VALIDATOR,
+        #[cfg(feature = "wasm")]
+        outrigger_components_middleware::WASM,
     ]
+}
+
+/// A handler that a Configuration can name without there being a component of that name: only
+/// `middleware.http.validator`, which is ours and does something useful without metadata (A9.6).
+#[must_use]
+pub fn built_in_middleware(type_name: &str, name: &str) -> Option<SharedMiddleware> {
+    #[cfg(feature = "middleware")]
+    if type_name == "middleware.http.validator" {
+        return Some(Arc::new(outrigger_components_middleware::Validator::bare(name)));
+    }
+    let _ = (type_name, name);
+    None
 }
 
 /// Name resolvers. A Configuration names them without the prefix (`mdns`); see
@@ -143,6 +175,12 @@ pub fn name_resolution() -> Vec<Registration<dyn DynResolver>> {
     vec![
         #[cfg(feature = "name-resolution")]
         crate::resolvers::MDNS,
+        #[cfg(feature = "name-resolution")]
+        outrigger_components_name_resolution::CONSUL,
+        #[cfg(feature = "name-resolution")]
+        outrigger_components_name_resolution::DNS,
+        #[cfg(feature = "name-resolution")]
+        outrigger_components_name_resolution::NAME_FORMAT,
         #[cfg(all(unix, feature = "name-resolution"))]
         crate::resolvers::REGISTRY,
         #[cfg(feature = "sqlite")]

@@ -20,8 +20,8 @@ mod resolvers;
 mod tests;
 
 pub use blocks::{
-    binding_sides, bindings, configuration, conversation, crypto, lock, middleware, name_resolution, pubsub,
-    secret_stores, state,
+    binding_sides, bindings, built_in_middleware, configuration, conversation, crypto, lock, middleware,
+    name_resolution, pubsub, secret_stores, state,
 };
 pub use category::Category;
 pub use find::{UnknownType, find, is_initial_version};

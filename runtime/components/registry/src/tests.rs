@@ -68,6 +68,7 @@ fn documented() -> Vec<[String; 3]> {
     feature = "crypto",
     feature = "conversation",
     feature = "middleware",
+    feature = "wasm",
     feature = "name-resolution",
     feature = "redis",
     feature = "postgres"

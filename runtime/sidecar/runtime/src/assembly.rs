@@ -22,7 +22,8 @@ use outrigger_sidecar_app_channel::{AppChannel, AppChannelOptions, AppHealth};
 use outrigger_sidecar_blocks::{
     AppState, BindingsService, BindingsServiceOptions, ConfigurationService, ConfigurationServiceOptions,
     ConversationService, ConversationServiceOptions, CryptoService, CryptoServiceOptions, InputBindings,
-    InputBindingsOptions, LockService, LockServiceOptions, SecretsService, SecretsServiceOptions,
+    InputBindingsOptions, LockService, LockServiceOptions, SUBTLE_CRYPTO, SecretsService,
+    SecretsServiceOptions,
 };
 use outrigger_sidecar_grpc::{
     GrpcOptions, GrpcServer, JobScope, TaskHub,
@@ -273,6 +274,7 @@ impl Assembly {
             providers: Arc::clone(&tables.crypto),
             resilience: Arc::clone(&resilience),
             metrics: metrics.clone(),
+            subtle: configuration.features([]).enabled(SUBTLE_CRYPTO),
         }));
         let bindings = Arc::new(BindingsService::new(BindingsServiceOptions {
             bindings: Arc::clone(&tables.bindings),

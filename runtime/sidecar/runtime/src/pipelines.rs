@@ -79,6 +79,7 @@ impl Pipelines {
         self.middleware
             .is_initialising(&spec.name)
             .then(|| Arc::new(Unavailable(spec.log_name())) as SharedMiddleware)
+            .or_else(|| outrigger_components::built_in_middleware(&spec.r#type, &spec.name))
     }
 }
 

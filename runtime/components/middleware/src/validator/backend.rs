@@ -8,7 +8,7 @@ use outrigger_component::{Error, Host};
 use outrigger_middleware::{Body, Middleware, Next};
 use serde_json::{Value, json};
 
-use super::{SchemaSource, ValidatorConfig};
+use super::{SchemaSource, ValidatorConfig, config::DEFAULT_MAX_BODY};
 use crate::{failure, path, template::Template};
 
 /// Mistakes that one answer lists.
@@ -43,6 +43,16 @@ pub(super) fn compile(path: &str, schema: &Value) -> Result<jsonschema::Validato
 }
 
 impl Validator {
+    /// A validator without schemas: JSON bodies must be JSON.
+    #[must_use]
+    pub fn bare(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            rules: Vec::new(),
+            max_body: DEFAULT_MAX_BODY,
+        }
+    }
+
     /// Reads and compiles the schemas.
     ///
     /// # Errors

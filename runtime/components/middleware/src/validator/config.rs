@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 /// Larger JSON bodies are refused (Dapr's default bound of a request).
-const DEFAULT_MAX_BODY: usize = 4 << 20;
+pub(super) const DEFAULT_MAX_BODY: usize = 4 << 20;
 
 /// The metadata, read.
 #[derive(Debug, Clone)]

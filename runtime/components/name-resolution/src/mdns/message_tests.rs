@@ -39,6 +39,7 @@ fn instance(app_id: &str, address: &str, id: &str) -> Instance {
         namespace: "default".into(),
         internal_address: address.parse().unwrap(),
         http_port: 3500,
+        app_port: 0,
         instance_id: id.into(),
     }
 }

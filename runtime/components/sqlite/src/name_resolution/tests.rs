@@ -28,6 +28,7 @@ fn instance(app: &str, port: u16) -> Instance {
         namespace: "default".into(),
         internal_address: ([127, 0, 0, 1], port).into(),
         http_port: 0,
+        app_port: 0,
         instance_id: String::new(),
     }
 }

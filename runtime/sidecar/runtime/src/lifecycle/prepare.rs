@@ -84,6 +84,7 @@ pub(super) async fn register(assembly: &Assembly, addresses: &Addresses) {
         namespace: Namespace::from(options.namespace().unwrap_or("default")),
         internal_address: host::advertised(&options.internal_grpc_listen_address, host_ip, internal.port()),
         http_port: bound_port(&addresses.http, options.http_port),
+        app_port: options.app.as_ref().map_or(0, |app| app.port),
         instance_id: format!("{}-{}", std::process::id(), internal.port()),
     };
     match tokio::time::timeout(REGISTRATION_TIMEOUT, resolver.register(instance)).await {
