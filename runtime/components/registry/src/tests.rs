@@ -158,3 +158,21 @@ fn versions_are_told_apart() {
     }
     assert!(find(&state, "state.in-memory", "v2").is_err());
 }
+
+#[test]
+#[cfg(feature = "middleware")]
+fn only_the_validator_needs_no_component() {
+    let handler = super::built_in_middleware("middleware.http.validator", "validator");
+    assert!(handler.is_some());
+    for other in [
+        "middleware.http.bearer",
+        "middleware.http.Validator",
+        "state.in-memory",
+        "",
+    ] {
+        assert!(
+            super::built_in_middleware(other, "validator").is_none(),
+            "{other}"
+        );
+    }
+}

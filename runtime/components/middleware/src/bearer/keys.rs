@@ -85,7 +85,7 @@ impl KeySet {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "seconds of this age fit")]
+/// Seconds of this age fit.
 fn seconds(time: u64) -> f64 {
     time as f64
 }

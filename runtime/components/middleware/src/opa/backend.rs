@@ -56,8 +56,9 @@ impl Opa {
         engine
             .add_policy("inline.rego".to_owned(), config.rego.clone())
             .map_err(|error| Error::configuration(format!("cannot compile the policy: {error}")))?;
-        // Prepares the rules once for all clones, and finds what only the analysis of the whole finds.
-        engine.set_input(Value::new_object());
+        // Prepares the rules once for all clones, and finds what only the analysis of the whole finds; the request is
+        // the plainest that there is.
+        engine.set_input(Value::from(input(&config, &Request::new(Body::Empty))));
         if let Err(error) = engine.eval_rule(RULE.to_owned()) {
             if !error.to_string().contains("not a valid rule path") {
                 return Err(Error::configuration(format!(
@@ -69,42 +70,42 @@ impl Opa {
         Ok(Self { config, engine })
     }
 
-    /// What the policy sees of a request.
-    fn input(&self, request: &Request<Body>) -> serde_json::Value {
-        let uri = request.uri();
-        let path = path::decoded(uri);
-        let mut query = Map::new();
-        for (name, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
-            let values = query.entry(name).or_insert_with(|| json!([]));
-            if let Some(values) = values.as_array_mut() {
-                values.push(value.into());
-            }
-        }
-        let body = if self.config.read_body {
-            request.body().as_whole().unwrap_or_default()
-        } else {
-            bytes::Bytes::new()
-        };
-        json!({"request": {
-            "method": request.method().as_str(),
-            "path": path,
-            "path_parts": path.trim_matches('/').split('/').collect::<Vec<_>>(),
-            "raw_query": uri.query().unwrap_or_default(),
-            "query": query,
-            "headers": headers(request.headers(), &self.config.included_headers),
-            "scheme": uri.scheme_str().unwrap_or_default(),
-            "body": String::from_utf8_lossy(&body),
-        }})
-    }
-
     fn judge(&self, request: &Request<Body>) -> Result<Verdict, Cow<'static, str>> {
         let mut engine = self.engine.clone();
-        engine.set_input(Value::from(self.input(request)));
+        engine.set_input(Value::from(input(&self.config, request)));
         let result = engine
             .eval_rule(RULE.to_owned())
             .map_err(|error| error.to_string())?;
         verdict(&result)
     }
+}
+
+/// What the policy sees of a request.
+fn input(config: &OpaConfig, request: &Request<Body>) -> serde_json::Value {
+    let uri = request.uri();
+    let path = path::decoded(uri);
+    let mut query = Map::new();
+    for (name, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
+        let values = query.entry(name).or_insert_with(|| json!([]));
+        if let Some(values) = values.as_array_mut() {
+            values.push(value.into());
+        }
+    }
+    let body = if config.read_body {
+        request.body().as_whole().unwrap_or_default()
+    } else {
+        bytes::Bytes::new()
+    };
+    json!({"request": {
+        "method": request.method().as_str(),
+        "path": path,
+        "path_parts": path.trim_matches('/').split('/').collect::<Vec<_>>(),
+        "raw_query": uri.query().unwrap_or_default(),
+        "query": query,
+        "headers": headers(request.headers(), &config.included_headers),
+        "scheme": uri.scheme_str().unwrap_or_default(),
+        "body": String::from_utf8_lossy(&body),
+    }})
 }
 
 /// The headers that the policy may see, by the names that Go gives them.

@@ -8,7 +8,6 @@ use regorus::Value;
 pub(super) const DECODE: &str = "io.jwt.decode";
 
 /// `[header, payload, signature in hex]`; undefined where the text is no token, as OPA has it.
-#[expect(clippy::unnecessary_wraps, reason = "the shape of an extension")]
 #[expect(clippy::needless_pass_by_value, reason = "the shape of an extension")]
 pub(super) fn decode(arguments: Vec<Value>) -> anyhow::Result<Value> {
     let parts = match arguments.first() {

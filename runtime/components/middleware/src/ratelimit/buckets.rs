@@ -82,12 +82,7 @@ impl Buckets {
     }
 }
 
-/// Go's conversion to int.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "never negative, and a burst beyond 2^64 means no limit"
-)]
+/// Go's conversion to int. Never negative; a burst beyond 2^64 means no limit.
 fn whole(tokens: f64) -> u64 {
     tokens as u64
 }
