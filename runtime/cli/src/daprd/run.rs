@@ -26,12 +26,18 @@ pub(super) fn run(flags: &DaprdFlags) -> ExitCode {
         std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
     );
-    if let Err(error) = start_logs(flags) {
-        eprintln!("{error}");
-        return ExitCode::FAILURE;
-    }
+    let log_export = match start_logs(flags) {
+        Ok(log_export) => log_export,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let options = match options(flags, &environment) {
-        Ok(options) => options,
+        Ok(options) => SidecarOptions {
+            log_export: Some(log_export),
+            ..options
+        },
         Err(error) => return fatal(&format!("Failed to parse flags: {error}")),
     };
     let threads = environment
@@ -60,7 +66,7 @@ fn fatal(text: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn start_logs(flags: &DaprdFlags) -> Result<(), String> {
+fn start_logs(flags: &DaprdFlags) -> Result<logs::LogExport, String> {
     let level: logs::LogLevel = flags
         .log_level
         .parse()
@@ -75,8 +81,11 @@ fn start_logs(flags: &DaprdFlags) -> Result<(), String> {
     options.app_id = (!flags.app_id.is_empty()).then(|| flags.app_id.clone());
     let file = (!flags.log_file.is_empty()).then(|| PathBuf::from(&flags.log_file));
     let sink = logs::open(file.as_deref()).map_err(|error| error.to_string())?;
+    let export = logs::LogExport::default();
+    options.export = Some(export.clone());
     let (dispatch, _) = logs::dispatch(options, sink);
-    tracing::dispatcher::set_global_default(dispatch).map_err(|error| error.to_string())
+    tracing::dispatcher::set_global_default(dispatch).map_err(|error| error.to_string())?;
+    Ok(export)
 }
 
 fn hostname() -> String {

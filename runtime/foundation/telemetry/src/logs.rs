@@ -10,15 +10,18 @@
 //! * an enclosing span's fields `app_id`, `trace_id`, `span_id` and `correlation_id` are printed, the innermost
 //!   winning over the configured app id, so several sidecars can share a process.
 
+mod export;
 mod fields;
 mod format;
 mod layer;
 mod level;
+mod otlp;
 pub(crate) mod quote;
 mod sink;
 
 use std::{fmt, sync::Arc, time::SystemTime};
 
+pub use export::LogExport;
 pub use layer::{LogLayer, layer};
 pub use level::{InvalidLogLevel, LevelHandle, LogLevel};
 pub use sink::{MemorySink, OpenLogFileError, Sink, open};
@@ -54,6 +57,8 @@ pub struct LogOptions {
     pub version: String,
     /// The clock.
     pub clock: LogClock,
+    /// Where lines go beside the sink; `None` for programs that push no logs.
+    pub export: Option<LogExport>,
 }
 
 impl LogOptions {
@@ -67,6 +72,7 @@ impl LogOptions {
             instance: instance.into(),
             version: version.into(),
             clock: Arc::new(|| (SystemTime::now(), 0)),
+            export: None,
         }
     }
 }

@@ -6,12 +6,15 @@
 
 mod component;
 mod error_code;
+mod exporter;
 mod exposition;
 mod family;
 mod grpc;
 mod http;
+mod otlp;
 mod path;
 mod process;
+mod push;
 mod resiliency;
 mod rules;
 mod runtime;
@@ -25,6 +28,7 @@ pub use component::{ComponentCall, ProcessStatus};
 pub use family::{Counter, Families, Family, Gauge, Histogram, Instrument};
 pub use http::HttpServerRequest;
 pub use path::{InvalidPattern, PathMatcher};
+pub use push::MetricsPush;
 pub use resiliency::{CircuitBreakerState, FlowDirection, Policy, PolicyKind};
 pub use rules::{LabelRule, MetricRule};
 pub use runtime::PolicyScope;
@@ -126,6 +130,7 @@ struct Inner {
     runtime: runtime::RuntimeFamilies,
     resiliency: resiliency::ResiliencyFamilies,
     workflow: workflow::WorkflowFamilies,
+    exporter: exporter::ExporterFamilies,
     error_code: Option<Family<Counter>>,
 }
 
@@ -173,6 +178,7 @@ impl Metrics {
             runtime: runtime::RuntimeFamilies::new(&families)?,
             resiliency: resiliency::ResiliencyFamilies::new(&families)?,
             workflow: workflow::WorkflowFamilies::new(&families)?,
+            exporter: exporter::ExporterFamilies::new(&families)?,
             error_code: if options.record_error_codes {
                 Some(error_code::family(&families)?)
             } else {

@@ -6,26 +6,22 @@
 
 mod attributes;
 pub mod baggage;
-mod batch;
 mod context;
 mod export;
 mod ids;
 mod options;
 mod otlp;
-mod resource;
 mod sampler;
 mod span;
 mod stdout;
 mod tracer;
-mod transport;
 mod zipkin;
 
 pub use attributes::{HttpExchange, Protocol};
 pub use baggage::InvalidBaggage;
 pub use context::{MAX_TRACESTATE_BYTES, SpanContext, SpanId, TraceId, Traceparent};
 pub use ids::{IdSource, RandomIds};
-pub use options::{Clock, OtlpOptions, OtlpProtocol, TraceError, TracerOptions};
+pub use options::{Clock, TracerOptions};
 pub use sampler::Sampler;
 pub use span::{Recording, Span, SpanKind};
 pub use tracer::Tracer;
-pub use transport::Resolver;

@@ -187,7 +187,7 @@ fn check_baggage(request: &Request<Body>) -> Result<Option<HeaderValue>, String>
 }
 
 fn write_context(context: &SpanContext, headers: &mut http::HeaderMap) {
-    if !context.is_valid() {
+    if !context.is_sent_on() {
         return;
     }
     if let Ok(value) = HeaderValue::from_str(context.traceparent().as_str()) {

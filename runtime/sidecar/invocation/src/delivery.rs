@@ -268,7 +268,7 @@ impl InvocationService {
             ));
         }
         let context = span
-            .filter(|span| span.is_valid())
+            .filter(|span| span.is_sent_on())
             .cloned()
             .or_else(|| trace_of(pairs, from_http));
         if let Some(context) = context {

@@ -17,7 +17,7 @@ const BINARY_PARENT: HeaderName = HeaderName::from_static(GRPC_TRACE);
 pub(crate) fn of_request(extensions: &Extensions) -> Option<SpanContext> {
     extensions
         .get::<SpanContext>()
-        .filter(|context| context.is_valid())
+        .filter(|context| context.is_sent_on())
         .cloned()
 }
 
@@ -59,7 +59,7 @@ pub(crate) fn put_grpc(headers: &mut HeaderMap, context: &SpanContext) {
 
 /// Hands the context to an HTTP app or caller: the span's where there is one, else what came with the message.
 pub(crate) fn put_http_of(message: &mut HttpHeaders, span: Option<&SpanContext>) {
-    if let Some(span) = span.filter(|span| span.is_valid()) {
+    if let Some(span) = span.filter(|span| span.is_sent_on()) {
         put_http(&mut message.headers, span);
         return;
     }

@@ -52,6 +52,7 @@ use crate::{
     metadata::MetadataApi,
     options::SidecarOptions,
     pipelines::Pipelines,
+    pushes::{PushError, Pushes},
     resolution, telemetry,
 };
 
@@ -76,7 +77,10 @@ pub enum AssemblyError {
     },
     /// Tracing.
     #[error("failed to setup tracing: {0}")]
-    Tracing(#[from] outrigger_telemetry::trace::TraceError),
+    Tracing(#[from] outrigger_telemetry::export::ExporterError),
+    /// The push of metrics or logs.
+    #[error("failed to set up the push of metrics or logs: {0}")]
+    Push(#[from] PushError),
     /// The app's address or token.
     #[error("failed to create app channel: {0}")]
     App(#[from] http::Error),
@@ -100,6 +104,7 @@ pub(crate) struct Assembly {
     pub(crate) resources: Resources,
     pub(crate) metrics: Metrics,
     pub(crate) tracer: Tracer,
+    pub(crate) pushes: Pushes,
     pub(crate) inbound: Arc<Readiness>,
     pub(crate) outbound: Arc<Readiness>,
     pub(crate) loader: Arc<ComponentLoader>,
@@ -161,13 +166,14 @@ impl Assembly {
         if let Err(error) = tracing_spec.complete_from(&options.environment) {
             tracing::error!(target: "dapr.runtime", "error setting tracing spec from env: {error}");
         }
-        let tracer = telemetry::tracer(&options, tracing_spec)?;
+        let tracer = telemetry::tracer(&options, tracing_spec, &metrics)?;
         if let Some(sampler) = tracer.sampler() {
             tracing::info!(target: "dapr.runtime", "Dapr trace sampler initialized: {sampler}");
         }
         // Upstream's middleware is there unless the rate is zero, also where nothing is exported: then it only passes
         // the caller's context on.
         let api_traced = Sampler::parse(&tracing_spec.sampling_rate).is_enabled();
+        let pushes = Pushes::start(&options, &configuration, &metrics)?;
         let resources = documents::load_resources(&options);
 
         let Common {
@@ -473,6 +479,7 @@ impl Assembly {
             resources,
             metrics,
             tracer,
+            pushes,
             inbound,
             outbound,
             loader,

@@ -20,6 +20,7 @@ mod options;
 mod pipelines;
 mod policies;
 mod profile;
+mod pushes;
 mod reload;
 mod resolution;
 mod sidecar;

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use outrigger_sidecar_app_channel::{HealthOptions, Protocol};
+use outrigger_telemetry::logs::LogExport;
 use outrigger_types::{AppId, Environment};
 
 /// Smallest `--dapr-graceful-shutdown-seconds` that is not "for ever"; also what negative values mean.
@@ -120,6 +121,9 @@ pub struct SidecarOptions {
     pub base_dir: PathBuf,
     /// Folder of the per-user registry of running sidecars (design §2); `None` leaves it off.
     pub registry_dir: Option<PathBuf>,
+    /// The push of log lines, undecided until the Configuration is read; `None` where the program's log cannot be
+    /// pushed. Of several sidecars in one process only one may have it.
+    pub log_export: Option<LogExport>,
     /// Name of this machine, for mDNS and logs.
     pub hostname: String,
     /// User id, part of the stable internal port.
@@ -161,6 +165,7 @@ impl SidecarOptions {
             environment: Environment::default(),
             base_dir: PathBuf::new(),
             registry_dir: None,
+            log_export: None,
             hostname: "localhost".to_owned(),
             user_id: 0,
         }

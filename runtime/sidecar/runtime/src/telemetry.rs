@@ -3,11 +3,12 @@
 use outrigger_resources::configuration::{Configuration, TracingSpec};
 use outrigger_telemetry::{
     Metrics, Tracer,
+    export::{ExporterError, Signal},
     metrics::{LabelRule, MetricRule, MetricsError, MetricsOptions},
-    trace::{OtlpOptions, TraceError, TracerOptions},
+    trace::TracerOptions,
 };
 
-use crate::options::SidecarOptions;
+use crate::{options::SidecarOptions, pushes};
 
 /// The metrics of a sidecar; off when the Configuration says so.
 ///
@@ -64,7 +65,11 @@ pub(crate) fn metrics(
 ///
 /// # Errors
 /// When an exporter cannot be made.
-pub(crate) fn tracer(options: &SidecarOptions, spec: &TracingSpec) -> Result<Tracer, TraceError> {
+pub(crate) fn tracer(
+    options: &SidecarOptions,
+    spec: &TracingSpec,
+    metrics: &Metrics,
+) -> Result<Tracer, ExporterError> {
     let mut tracing = TracerOptions::new(options.app_id.as_str(), spec.sampling_rate.clone());
     tracing.stdout = spec.stdout;
     tracing.zipkin_endpoint = spec
@@ -78,15 +83,10 @@ pub(crate) fn tracer(options: &SidecarOptions, spec: &TracingSpec) -> Result<Tra
         .as_ref()
         .filter(|otel| !otel.endpoint_address.is_empty() && !otel.protocol.is_empty())
     {
-        tracing.otlp = Some(OtlpOptions {
-            protocol: otel.protocol.parse()?,
-            endpoint: otel.endpoint_address.clone(),
-            is_secure: otel.secure(),
-            headers: otel.headers.clone(),
-            timeout: otel
-                .timeout
-                .and_then(outrigger_types::duration::GoDuration::to_std),
-        });
+        tracing.otlp = Some(pushes::otlp(otel)?);
+    }
+    if tracing.otlp.is_some() || !tracing.zipkin_endpoint.is_empty() {
+        tracing.counts = metrics.export_counts(Signal::Traces);
     }
     Tracer::start(&tracing)
 }

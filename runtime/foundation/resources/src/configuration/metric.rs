@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use outrigger_types::duration::GoDuration;
+
+use super::OtelSpec;
 use crate::decode::decode_fields;
 
 /// The upper bounds of latency buckets in milliseconds when none are configured.
@@ -26,6 +29,10 @@ pub struct MetricSpec {
     pub latency_distribution_buckets: Option<Vec<i64>>,
     /// Rewriting of label values.
     pub rules: Vec<MetricsRule>,
+    /// Push over OTLP (ours).
+    pub otel: Option<OtelSpec>,
+    /// How often metrics are pushed; a minute when not said (ours).
+    pub export_interval: Option<GoDuration>,
 }
 
 decode_fields!(MetricSpec {
@@ -34,6 +41,8 @@ decode_fields!(MetricSpec {
     "http" => http,
     "latencyDistributionBuckets" => latency_distribution_buckets,
     "rules" => rules,
+    "otel" => otel,
+    "exportInterval" => export_interval,
 });
 
 /// HTTP metrics.
@@ -166,6 +175,8 @@ impl MetricSpec {
             &mut self.latency_distribution_buckets,
             &other.latency_distribution_buckets,
         );
+        take(&mut self.otel, &other.otel);
+        take(&mut self.export_interval, &other.export_interval);
         if !other.rules.is_empty() {
             self.rules.clone_from(&other.rules);
         }

@@ -3,6 +3,7 @@
 mod features;
 mod load;
 mod metric;
+mod otel;
 mod tracing;
 mod workflow;
 
@@ -22,7 +23,8 @@ pub use features::{FeatureSpec, Features};
 pub(crate) use load::io_text;
 pub use load::{ConfigurationError, LoadedConfiguration};
 pub use metric::{DEFAULT_LATENCY_BUCKETS, MetricHttp, MetricLabel, MetricSpec, MetricsRule};
-pub use tracing::{OtelEnvironmentError, OtelSpec, TracingSpec, ZipkinSpec};
+pub use otel::{OtelEnvironmentError, OtelSignal, OtelSpec};
+pub use tracing::{TracingSpec, ZipkinSpec};
 pub use workflow::{NamedConcurrencyLimit, StateRetentionPolicy, WorkflowSpec};
 
 /// A configuration: of the sidecar when loaded with [`Configuration::load`], as written otherwise.
@@ -238,9 +240,26 @@ decode_fields!(ComponentsSpec { "deny" => deny });
 pub struct LoggingSpec {
     /// Of API calls.
     pub api_logging: Option<ApiLoggingSpec>,
+    /// Push of log lines over OTLP (ours).
+    pub otel: Option<OtelSpec>,
+    /// The audit log (ours).
+    pub audit: Option<AuditSpec>,
 }
 
-decode_fields!(LoggingSpec { "apiLogging" => api_logging });
+decode_fields!(LoggingSpec { "apiLogging" => api_logging, "otel" => otel, "audit" => audit });
+
+/// The audit log: who asked for what, and what was decided (requirement rows A4.8, B8). Off without a path.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AuditSpec {
+    /// The file, relative to the working folder; `stdout` for standard output.
+    pub path: String,
+    /// The size in bytes at which the file is put aside; 64 MiB when not said.
+    pub max_bytes: Option<i64>,
+    /// How many files put aside are kept beside the current one; 8 when not said.
+    pub max_files: Option<i64>,
+}
+
+decode_fields!(AuditSpec { "path" => path, "maxBytes" => max_bytes, "maxFiles" => max_files });
 
 /// Logging of API calls.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

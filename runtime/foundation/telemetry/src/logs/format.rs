@@ -3,7 +3,7 @@
 use std::{cmp::Ordering, fmt::Write as _, time::SystemTime};
 
 use super::{
-    LogFormat, LogOptions,
+    LogExport, LogFormat, LogOptions,
     fields::Value,
     quote::{push_json, push_logrus},
 };
@@ -20,7 +20,7 @@ pub(super) enum Severity {
 }
 
 impl Severity {
-    fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Debug => "debug",
             Self::Info => "info",
@@ -90,6 +90,16 @@ impl Formatter {
         Self { options, started }
     }
 
+    /// The time of day.
+    pub(super) fn now(&self) -> SystemTime {
+        (self.options.clock)().0
+    }
+
+    /// Where lines go beside the sink.
+    pub(super) fn export(&self) -> Option<&LogExport> {
+        self.options.export.as_ref()
+    }
+
     /// Appends the line and its newline. `scratch` is only there to be used again.
     pub(super) fn push(&self, out: &mut String, scratch: &mut String, mut line: Line<'_>) {
         for (name, _) in &mut line.fields {
@@ -156,9 +166,7 @@ impl Formatter {
         if with_standard {
             Civil::from_system_time(now, offset).push_rfc3339_nano(&mut time);
         }
-        // Scopes are written as Dapr has them; only Rust paths have `::` or begin with a crate of ours.
-        let is_path = line.target.contains("::") || line.target.starts_with("outrigger");
-        let scope = if is_path {
+        let scope = if is_module(line.target) {
             Shown::Module(line.target)
         } else {
             Shown::Text(line.target)
@@ -206,6 +214,25 @@ impl Formatter {
             }
         }
     }
+}
+
+/// Scopes are written as Dapr has them; only Rust paths have `::` or begin with a crate of ours.
+fn is_module(target: &str) -> bool {
+    target.contains("::") || target.starts_with("outrigger")
+}
+
+/// The scope of a target: itself, or `dapr.` and the last segment of a Rust path.
+pub(super) fn scope(target: &str) -> String {
+    let mut scope = String::new();
+    push_raw(
+        &mut scope,
+        if is_module(target) {
+            Shown::Module(target)
+        } else {
+            Shown::Text(target)
+        },
+    );
+    scope
 }
 
 /// Writes a value's text as `fmt.Sprint` would.

@@ -11,8 +11,9 @@ use tracing_subscriber::{Layer, filter::Filtered, layer::Context, registry::Look
 
 use super::{
     LevelHandle, LogOptions, Sink,
+    export::ExportedLine,
     fields::{EventFields, SpanFields, Value},
-    format::{Formatter, Line, Severity},
+    format::{Formatter, Line, Severity, scope},
     level::is_fatal,
 };
 
@@ -134,6 +135,17 @@ where
             Level::INFO => Severity::Info,
             Level::DEBUG | Level::TRACE => Severity::Debug,
         };
+        if let Some(export) = self.formatter.export()
+            && export.wants(metadata.target())
+        {
+            export.offer(ExportedLine {
+                time: self.formatter.now(),
+                severity,
+                message: message.clone(),
+                scope: scope(metadata.target()),
+                fields: fields.clone(),
+            });
+        }
         self.formatter.push(
             line,
             scratch,

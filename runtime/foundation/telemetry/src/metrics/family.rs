@@ -23,7 +23,12 @@ pub struct Counter(AtomicU64);
 impl Counter {
     /// Adds one.
     pub fn inc(&self) {
-        self.0.fetch_add(1, Relaxed);
+        self.add(1);
+    }
+
+    /// Adds.
+    pub fn add(&self, more: u64) {
+        self.0.fetch_add(more, Relaxed);
     }
 
     /// The value now.

@@ -92,6 +92,8 @@ pub struct SpanContext {
     span_id: SpanId,
     flags: u8,
     state: Option<Arc<str>>,
+    /// Set on the empty context only: see [`SpanContext::zero`].
+    is_zero: bool,
 }
 
 impl fmt::Debug for SpanContext {
@@ -109,7 +111,24 @@ impl SpanContext {
             span_id,
             flags,
             state: None,
+            is_zero: false,
         }
+    }
+
+    /// What a request without a context gets where nothing makes one: all zeros, and yet sent on, as Dapr does. A
+    /// receiver that reads it finds no parent and begins its own trace.
+    #[must_use]
+    pub fn zero() -> Self {
+        Self {
+            is_zero: true,
+            ..Self::default()
+        }
+    }
+
+    /// Whether it is sent on: a valid context, or [`SpanContext::zero`].
+    #[must_use]
+    pub fn is_sent_on(&self) -> bool {
+        self.is_zero || self.is_valid()
     }
 
     /// The same trace with another span and decision; `tracestate` goes along.
@@ -123,6 +142,7 @@ impl SpanContext {
                 self.flags & !FLAG_SAMPLED
             },
             state: self.state.clone(),
+            is_zero: false,
         }
     }
 

@@ -1,59 +1,11 @@
 //! What a tracer is made from.
 
-use std::{fmt, sync::Arc, time::Duration, time::SystemTime};
+use std::{fmt, sync::Arc, time::SystemTime};
 
 use outrigger_types::Environment;
 
-use super::{IdSource, RandomIds, Resolver};
-
-/// How spans reach an OpenTelemetry collector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OtlpProtocol {
-    /// gRPC.
-    Grpc,
-    /// Protobuf over HTTP at `/v1/traces`.
-    Http,
-}
-
-impl std::str::FromStr for OtlpProtocol {
-    type Err = TraceError;
-
-    fn from_str(text: &str) -> Result<Self, TraceError> {
-        match text {
-            "grpc" => Ok(Self::Grpc),
-            "http" => Ok(Self::Http),
-            other => Err(TraceError::Protocol(other.to_owned())),
-        }
-    }
-}
-
-/// `spec.tracing.otel`.
-#[derive(Clone)]
-pub struct OtlpOptions {
-    /// `host:port`; a scheme in front is accepted and, if `https`, means [`Self::is_secure`].
-    pub endpoint: String,
-    /// The protocol.
-    pub protocol: OtlpProtocol,
-    /// Whether to use TLS with the system's roots.
-    pub is_secure: bool,
-    /// Headers as `name=value`; when empty those of `OTEL_EXPORTER_OTLP_[TRACES_]HEADERS` are sent. Other
-    /// texts are ignored, as in the peer. They may be secrets and are never printed.
-    pub headers: Vec<String>,
-    /// The limit of one export; `None` means `OTEL_EXPORTER_OTLP_[TRACES_]TIMEOUT` (ms) or ten seconds.
-    pub timeout: Option<Duration>,
-}
-
-impl fmt::Debug for OtlpOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OtlpOptions")
-            .field("endpoint", &self.endpoint)
-            .field("protocol", &self.protocol)
-            .field("is_secure", &self.is_secure)
-            .field("headers", &self.headers.len())
-            .field("timeout", &self.timeout)
-            .finish()
-    }
-}
+use super::{IdSource, RandomIds};
+use crate::export::{ExportCounts, OtlpOptions, Resolver};
 
 /// The time of day, injected.
 pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
@@ -79,6 +31,8 @@ pub struct TracerOptions {
     pub clock: Clock,
     /// How to find a collector's addresses; `None` asks the operating system.
     pub resolver: Option<Resolver>,
+    /// Where the fate of spans is counted.
+    pub counts: ExportCounts,
 }
 
 impl TracerOptions {
@@ -95,6 +49,7 @@ impl TracerOptions {
             ids: Arc::new(RandomIds::from_os()),
             clock: Arc::new(SystemTime::now),
             resolver: None,
+            counts: ExportCounts::default(),
         }
     }
 }
@@ -109,24 +64,4 @@ impl fmt::Debug for TracerOptions {
             .field("otlp", &self.otlp)
             .finish_non_exhaustive()
     }
-}
-
-/// Why a tracer could not be made.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TraceError {
-    /// Neither `http` nor `grpc`.
-    #[error("invalid protocol {0} provided for Otel endpoint")]
-    Protocol(String),
-    /// Not an address to send spans to.
-    #[error("invalid collector URL {endpoint:?}: {reason}")]
-    Endpoint {
-        /// The address as configured.
-        endpoint: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The system's trust roots cannot be read.
-    #[error("failed to prepare TLS for the trace exporter")]
-    Tls(#[source] std::io::Error),
 }

@@ -1,32 +1,19 @@
 //! The maker of spans.
 
-use std::{
-    borrow::Cow,
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    time::{Duration, SystemTime},
-};
+use std::{borrow::Cow, fmt, sync::Arc, time::SystemTime};
 
 use super::{
-    Clock, IdSource, Recording, Sampler, Span, SpanContext, SpanKind, TraceError, TracerOptions,
-    batch::{Batcher, Limits},
-    export,
-    span::SpanData,
+    Clock, IdSource, Recording, Sampler, Span, SpanContext, SpanKind, TracerOptions, export, span::SpanData,
 };
-
-/// How long spans still queued may take to leave at shutdown, all exporters together.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::export::{Batcher, ExportCounts, ExporterError, Limits, Signal};
 
 /// What tracer and recorded spans share.
 pub(super) struct Shared {
     sampler: Sampler,
     ids: Arc<dyn IdSource>,
     clock: Clock,
-    batchers: Vec<Batcher>,
-    dropped: AtomicU64,
+    batchers: Vec<Batcher<Arc<SpanData>>>,
+    counts: ExportCounts,
 }
 
 impl Shared {
@@ -37,15 +24,13 @@ impl Shared {
     pub(super) fn export(&self, data: SpanData) {
         let data = Arc::new(data);
         for batcher in &self.batchers {
-            if !batcher.offer(Arc::clone(&data)) {
-                self.dropped.fetch_add(1, Relaxed);
-            }
+            batcher.offer(Arc::clone(&data));
         }
     }
 }
 
-/// Makes spans; a cheap clone. Disabled, it passes the caller's context on and nothing else, as the peer does
-/// without a tracer provider.
+/// Makes spans; a cheap clone. Disabled, it passes the caller's context on, or the zero one, and nothing else, as the
+/// peer does without a tracer provider.
 #[derive(Clone, Default)]
 pub struct Tracer(Option<Arc<Shared>>);
 
@@ -75,21 +60,21 @@ impl Tracer {
     ///
     /// # Errors
     /// When an endpoint is not an address or TLS cannot be prepared.
-    pub fn start(options: &TracerOptions) -> Result<Self, TraceError> {
+    pub fn start(options: &TracerOptions) -> Result<Self, ExporterError> {
         let exporters = export::exporters(options)?;
         if exporters.is_empty() && options.sampling_rate.is_empty() {
             return Ok(Self::disabled());
         }
-        let limits = Limits::from_environment(&options.environment);
+        let limits = Limits::from_environment(Signal::Traces, &options.environment);
         Ok(Self(Some(Arc::new(Shared {
             sampler: Sampler::parse(&options.sampling_rate),
             ids: Arc::clone(&options.ids),
             clock: Arc::clone(&options.clock),
             batchers: exporters
                 .into_iter()
-                .map(|exporter| Batcher::start(exporter, limits))
+                .map(|exporter| Batcher::start(Signal::Traces, exporter, limits, options.counts.clone()))
                 .collect(),
-            dropped: AtomicU64::new(0),
+            counts: options.counts.clone(),
         }))))
     }
 
@@ -149,13 +134,14 @@ impl Tracer {
     /// Spans lost because a queue was full, counted per exporter.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        self.0.as_deref().map_or(0, |shared| shared.dropped.load(Relaxed))
+        self.0
+            .as_deref()
+            .map_or(0, |shared| shared.counts.dropped.value())
     }
 
-    /// Sends what is queued, for at most five seconds, and stops the exporters. Later spans are dropped.
-    pub async fn shutdown(&self) {
+    /// Sends what is queued, until the deadline, and stops the exporters. Later spans are dropped.
+    pub async fn shutdown(&self, deadline: tokio::time::Instant) {
         if let Some(shared) = self.0.as_deref() {
-            let deadline = tokio::time::Instant::now() + SHUTDOWN_TIMEOUT;
             shared.batchers.iter().for_each(Batcher::stop);
             for batcher in &shared.batchers {
                 batcher.stopped(deadline).await;
@@ -172,7 +158,11 @@ impl Tracer {
 
     fn begin(&self, kind: SpanKind, parent: &SpanContext, name: impl FnOnce() -> Cow<'static, str>) -> Span {
         let Some(shared) = &self.0 else {
-            return Span::passing(parent.clone());
+            return Span::passing(if *parent == SpanContext::default() {
+                SpanContext::zero()
+            } else {
+                parent.clone()
+            });
         };
         let is_child = parent.is_valid();
         // A parent without a span id (a short `grpc-trace-bin`) still names the trace, as in Go's SDK.

@@ -7,14 +7,8 @@ use http::{HeaderValue, Request, Uri, header};
 use http_body_util::Full;
 use serde::Serialize;
 
-use super::{
-    SpanKind, TraceError, TracerOptions,
-    export::ExportError,
-    otlp::{SCOPE_NAME, http_result},
-    resource::Resource,
-    span::SpanData,
-    transport::Transport,
-};
+use super::{SpanKind, TracerOptions, otlp::SCOPE_NAME, span::SpanData};
+use crate::export::{ExportError, ExporterError, Resource, Transport, http_result};
 
 /// How long Zipkin may take for a batch.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -60,8 +54,8 @@ pub(super) struct ZipkinExporter {
 }
 
 impl ZipkinExporter {
-    pub(super) fn new(options: &TracerOptions, resource: &Resource) -> Result<Self, TraceError> {
-        let invalid = |reason: &str| TraceError::Endpoint {
+    pub(super) fn new(options: &TracerOptions, resource: &Resource) -> Result<Self, ExporterError> {
+        let invalid = |reason: &str| ExporterError::Endpoint {
             endpoint: options.zipkin_endpoint.clone(),
             reason: reason.to_owned(),
         };

@@ -3,4 +3,5 @@
 mod grpc_collector;
 mod metrics;
 mod otlp;
+mod push;
 mod spans;

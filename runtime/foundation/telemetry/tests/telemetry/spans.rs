@@ -11,9 +11,8 @@ use hyper::{Request, Response, body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use outrigger_telemetry::{
     Tracer,
-    trace::{
-        HttpExchange, OtlpOptions, OtlpProtocol, Protocol, RandomIds, SpanContext, SpanKind, TracerOptions,
-    },
+    export::{OtlpOptions, OtlpProtocol},
+    trace::{HttpExchange, Protocol, RandomIds, SpanContext, SpanKind, TracerOptions},
 };
 use outrigger_types::Environment;
 use tokio::net::TcpListener;
@@ -66,6 +65,11 @@ async fn collector(http2: bool, statuses: Vec<u16>) -> (std::net::SocketAddr, Se
         }
     });
     (address, sent)
+}
+
+/// When a shutdown gives up: later than any of these tests should take.
+fn soon() -> tokio::time::Instant {
+    tokio::time::Instant::now() + Duration::from_secs(5)
 }
 
 fn tracing_to(endpoint: &str, protocol: OtlpProtocol) -> TracerOptions {
@@ -139,7 +143,7 @@ async fn spans_reach_a_grpc_collector_with_the_peers_names_and_attributes() {
             &parent,
         )
         .end();
-    tracer.shutdown().await;
+    tracer.shutdown(soon()).await;
 
     let calls = collector.0.lock().unwrap();
     let (metadata, request) = &calls[0];
@@ -183,7 +187,7 @@ async fn spans_reach_a_grpc_collector_with_the_peers_names_and_attributes() {
 }
 
 /// The listener as the stream tonic wants.
-fn tokio_stream(
+pub(crate) fn tokio_stream(
     listener: TcpListener,
 ) -> impl tonic::codegen::tokio_stream::Stream<Item = std::io::Result<tokio::net::TcpStream>> {
     tonic::codegen::tokio_stream::wrappers::TcpListenerStream::new(listener)
@@ -209,7 +213,7 @@ async fn spans_reach_an_http_collector_and_are_sent_again_when_it_is_busy() {
         assert!(tokio::time::Instant::now() < deadline, "no second try");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    tracer.shutdown().await;
+    tracer.shutdown(soon()).await;
     let sent = sent.lock().unwrap();
     let (path, headers, body) = &sent[1];
     assert_eq!(path, "/v1/traces");
@@ -239,7 +243,7 @@ async fn spans_reach_zipkin_as_v2_json() {
     record.state(Protocol::Grpc, "store", "/m");
     record.set_error("no");
     drop(span);
-    tracer.shutdown().await;
+    tracer.shutdown(soon()).await;
     let sent = sent.lock().unwrap();
     let (path, headers, body) = &sent[0];
     assert_eq!(path, "/api/v2/spans");
@@ -304,7 +308,7 @@ async fn sampling_follows_the_parent_and_tracing_off_passes_contexts_on() {
     let (address, sent) = collector(true, Vec::new()).await;
     let tracer = Tracer::start(&tracing_to(&address.to_string(), OtlpProtocol::Grpc)).unwrap();
     tracer.http_api("/", &parent(0)).end();
-    tracer.shutdown().await;
+    tracer.shutdown(soon()).await;
     assert!(
         sent.lock().unwrap().is_empty(),
         "an unsampled parent is respected"
@@ -327,7 +331,7 @@ async fn a_full_queue_drops_and_counts_and_shutdown_does_not_wait_for_a_dead_col
     // Nothing ran in between: four are queued, the rest is lost and counted.
     assert_eq!(tracer.dropped(), 96);
     let before = SystemTime::now();
-    tracer.shutdown().await;
+    tracer.shutdown(soon()).await;
     assert!(before.elapsed().unwrap() < Duration::from_secs(4));
     drop(listener);
 }

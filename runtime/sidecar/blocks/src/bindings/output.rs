@@ -149,7 +149,7 @@ impl BindingsService {
         };
         let mut metadata = document.metadata.unwrap_or_default();
         let trace = trace_of(&request);
-        if trace.is_valid() {
+        if trace.is_sent_on() {
             metadata.insert(TRACEPARENT.to_owned(), trace.traceparent().as_str().to_owned());
             if let Some(state) = trace.outgoing_tracestate() {
                 metadata.insert(TRACESTATE.to_owned(), state.to_owned());
@@ -203,7 +203,7 @@ impl BindingsService {
         incoming: &MetadataMap,
     ) -> InvokeOutcome {
         let mut metadata: Metadata = request.metadata.into_iter().collect();
-        if trace.is_valid() {
+        if trace.is_sent_on() {
             metadata
                 .entry(TRACEPARENT.to_owned())
                 .or_insert_with(|| trace.traceparent().as_str().to_owned());

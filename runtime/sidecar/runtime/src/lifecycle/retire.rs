@@ -8,6 +8,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{assembly::Assembly, components::close_all, front::Front};
 
 const LOG: &str = "dapr.runtime";
+/// How long spans, metrics and log lines may take to leave at the end; half of the grace period if that is shorter.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long requests may take to end on an instance that was replaced.
 const LONGEST_REQUEST: Duration = Duration::from_secs(60);
 
@@ -21,6 +23,7 @@ pub(super) async fn close(front: &Front, assembly: &Assembly) {
     assembly.configuration_api.close().await;
     finish(assembly).await;
     tracing::info!(target: LOG, "Dapr runtime stopped");
+    flush(assembly).await;
 }
 
 /// Ends an instance that another one has taken the place of. Tells when its inputs have ended, so that those of the
@@ -44,6 +47,7 @@ pub(super) async fn retire(assembly: Arc<Assembly>, resolver_goes_on: bool, inpu
         tracing::warn!(target: LOG, "requests that began before the reload are still under way; their components are closed");
     }
     finish(&assembly).await;
+    flush(&assembly).await;
 }
 
 /// Ends an instance that never answered.
@@ -77,5 +81,15 @@ async fn finish(assembly: &Assembly) {
     assembly.invocation.run(over).await;
     close_all(&assembly.loader.tables).await;
     assembly.app_slot.store(None::<Arc<AppChannel>>);
-    assembly.tracer.shutdown().await;
+}
+
+/// Sends the last spans, metrics and log lines. A collector that hangs must not use up the grace period.
+async fn flush(assembly: &Assembly) {
+    let grace = assembly.options.graceful_shutdown;
+    let limit = grace.map_or(FLUSH_TIMEOUT, |grace| (grace / 2).min(FLUSH_TIMEOUT));
+    let deadline = tokio::time::Instant::now() + limit;
+    tokio::join!(
+        assembly.tracer.shutdown(deadline),
+        assembly.pushes.shutdown(deadline)
+    );
 }

@@ -1,18 +1,31 @@
-//! The resource spans belong to: the app id, overridden by the environment
+//! The resource that exports belong to: the app id, overridden by the environment
 //! (`createOtelResource` in `pkg/runtime/runtime.go`).
 
 use outrigger_types::Environment;
 
+use super::proto;
+
 /// The attribute naming the service.
-pub(super) const SERVICE_NAME: &str = "service.name";
+pub(crate) const SERVICE_NAME: &str = "service.name";
 
 /// Resource attributes in the order of their keys.
 #[derive(Debug, Clone)]
-pub(super) struct Resource(Vec<(String, String)>);
+pub(crate) struct Resource(Vec<(String, String)>);
 
 impl Resource {
-    pub(super) fn new(app_id: &str, environment: &Environment) -> Self {
+    /// Only the name of the service, which is all that upstream puts beside the environment's.
+    pub(crate) fn new(app_id: &str, environment: &Environment) -> Self {
+        Self::with(app_id, &[], environment)
+    }
+
+    /// The name of the service and more; empty values are left out.
+    pub(crate) fn with(app_id: &str, more: &[(&str, &str)], environment: &Environment) -> Self {
         let mut attributes = vec![(SERVICE_NAME.to_owned(), app_id.to_owned())];
+        attributes.extend(
+            more.iter()
+                .filter(|(_, value)| !value.is_empty())
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned())),
+        );
         let mut set = |key: &str, value: String| match attributes.iter_mut().find(|(known, _)| known == key) {
             Some((_, known)) => *known = value,
             None => attributes.push((key.to_owned(), value)),
@@ -37,11 +50,21 @@ impl Resource {
         Self(attributes)
     }
 
-    pub(super) fn attributes(&self) -> &[(String, String)] {
+    pub(crate) fn attributes(&self) -> &[(String, String)] {
         &self.0
     }
 
-    pub(super) fn service_name(&self) -> &str {
+    pub(crate) fn to_proto(&self) -> proto::Resource {
+        proto::Resource {
+            attributes: self
+                .0
+                .iter()
+                .map(|(key, value)| proto::attribute(key.as_str(), value.as_str()))
+                .collect(),
+        }
+    }
+
+    pub(crate) fn service_name(&self) -> &str {
         self.0
             .iter()
             .find(|(key, _)| key == SERVICE_NAME)

@@ -23,7 +23,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 
-use super::{TraceError, export::ExportError};
+use super::{ExportError, ExporterError};
 
 /// The most of an answer that is read; collectors answer with a few bytes.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
@@ -78,7 +78,7 @@ type Plain = Client<HttpConnector<Resolver>, Full<Bytes>>;
 type Tls = Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>;
 
 /// A client of one collector.
-pub(super) struct Transport {
+pub(crate) struct Transport {
     client: Either,
     timeout: Duration,
 }
@@ -89,19 +89,20 @@ enum Either {
 }
 
 /// What is needed of an answer.
-pub(super) struct Answer {
-    pub(super) head: http::response::Parts,
-    pub(super) trailers: Option<http::HeaderMap>,
+pub(crate) struct Answer {
+    pub(crate) head: http::response::Parts,
+    pub(crate) trailers: Option<http::HeaderMap>,
+    pub(crate) body: Bytes,
 }
 
 impl Transport {
     /// A client for `http` or `https`; `http2` speaks HTTP/2 only, without negotiation.
-    pub(super) fn new(
+    pub(crate) fn new(
         is_secure: bool,
         http2: bool,
         resolver: Option<Resolver>,
         timeout: Duration,
-    ) -> Result<Self, TraceError> {
+    ) -> Result<Self, ExporterError> {
         let mut tcp = HttpConnector::new_with_resolver(resolver.unwrap_or_else(Resolver::system));
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -117,9 +118,9 @@ impl Transport {
             let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
             let config = rustls::ClientConfig::builder_with_provider(provider)
                 .with_safe_default_protocol_versions()
-                .map_err(|error| TraceError::Tls(io::Error::other(error)))?
+                .map_err(|error| ExporterError::Tls(io::Error::other(error)))?
                 .with_native_roots()
-                .map_err(TraceError::Tls)?
+                .map_err(ExporterError::Tls)?
                 .with_no_client_auth();
             let connector = hyper_rustls::HttpsConnectorBuilder::new()
                 .with_tls_config(config)
@@ -137,7 +138,7 @@ impl Transport {
     }
 
     /// Sends a request and reads its answer to the end, within the time limit.
-    pub(super) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, ExportError> {
+    pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, ExportError> {
         let exchange = async {
             let response = match &self.client {
                 Either::Plain(client) => client.request(request).await,
@@ -152,6 +153,7 @@ impl Transport {
             Ok(Answer {
                 head,
                 trailers: body.trailers().cloned(),
+                body: body.to_bytes(),
             })
         };
         tokio::time::timeout(self.timeout, exchange)
