@@ -8,8 +8,10 @@
 
 #![allow(clippy::print_stderr, reason = "a test says why it leaves something out")]
 
+mod advisories;
 mod bad_requests;
 mod broken_resources;
+mod dashboards;
 mod durability;
 mod fuzz_grpc;
 mod fuzz_http;
@@ -21,3 +23,4 @@ mod process;
 mod redis_both_ways;
 mod shared_stores;
 mod support;
+mod telemetry;

@@ -1,5 +1,6 @@
 //! The verbs of `outrigger` and what they share.
 
+mod audit;
 mod component;
 mod list;
 mod logs;
@@ -56,6 +57,7 @@ enum Verb {
     Logs(logs::LogsFlags),
     Component(component::ComponentFlags),
     Version(version::VersionFlags),
+    Audit(audit::AuditFlags),
 }
 
 /// What a verb knows of the world; read once.
@@ -114,6 +116,7 @@ fn answer(cli: Cli, environment: Environment, console: Console) -> Result<ExitCo
         Verb::Logs(flags) => logs::main(&flags, &around),
         Verb::Component(flags) => component::main(flags, &around),
         Verb::Version(flags) => version::main(&flags, None),
+        Verb::Audit(flags) => audit::main(&flags, &around),
     }
 }
 

@@ -6,11 +6,12 @@
 //! * [`metrics`]: one bounded set of Dapr's metric families per sidecar, rendered as Prometheus text;
 //! * [`trace`]: W3C and gRPC trace context, baggage, sampling, spans and their exporters.
 //!
-//! [`export`] is what pushes them to a collector.
+//! [`export`] is what pushes them to a collector. [`audit`] is a log of its own: who did what, linked by hashes.
 //!
 //! There is no global state: no default registry, no global tracer, no process environment. Everything public
 //! takes plain values, so resource types stay out of here.
 
+pub mod audit;
 pub mod export;
 mod float;
 pub mod logs;

@@ -21,7 +21,7 @@ mod sink;
 
 use std::{fmt, sync::Arc, time::SystemTime};
 
-pub use export::LogExport;
+pub use export::{LogExport, LogPush};
 pub use layer::{LogLayer, layer};
 pub use level::{InvalidLogLevel, LevelHandle, LogLevel};
 pub use sink::{MemorySink, OpenLogFileError, Sink, open};

@@ -4,6 +4,7 @@
 //! do nothing on [`Metrics::disabled`]. Names, labels and oddities are those of the peer's `pkg/diagnostics`,
 //! exposed as its OpenCensus exporter does: no suffix is added to counters, an unset tag is an empty label.
 
+mod admission;
 mod component;
 mod error_code;
 mod exporter;

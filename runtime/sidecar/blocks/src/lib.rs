@@ -20,4 +20,4 @@ pub use configuration::{ConfigurationService, ConfigurationServiceOptions, Confi
 pub use conversation::{ConversationService, ConversationServiceOptions, Scrubber};
 pub use crypto::{CryptoService, CryptoServiceOptions, CryptoStream, SUBTLE_CRYPTO};
 pub use lock::{LockPrefix, LockService, LockServiceOptions};
-pub use secrets::{SecretAccess, SecretAudit, SecretOutcome, SecretsService, SecretsServiceOptions};
+pub use secrets::{SecretsService, SecretsServiceOptions};

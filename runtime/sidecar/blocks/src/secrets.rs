@@ -15,7 +15,12 @@ use outrigger_sidecar_api::{
     ApiError, ApiRequest, Body, Components, Endpoint, Group, Loaded, Reply, errors, handler,
 };
 use outrigger_sidecar_resilience::{ComponentKind, ResilienceProvider};
-use outrigger_telemetry::{Metrics, metrics::ComponentCall, trace::SpanContext};
+use outrigger_telemetry::{
+    Metrics,
+    audit::{Audit, AuditActor, AuditDecision, AuditRecord},
+    metrics::ComponentCall,
+    trace::SpanContext,
+};
 use outrigger_wire::dapr::proto::runtime::v1::{
     GetBulkSecretRequest, GetBulkSecretResponse, GetSecretRequest, GetSecretResponse, SecretResponse,
 };
@@ -26,36 +31,6 @@ const GROUP: Group = Group {
     name: "secrets",
     version: "v1",
 };
-
-/// How an access to a secret ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SecretOutcome {
-    /// The app got it.
-    Granted,
-    /// The scopes deny it, or there is no such store for this app.
-    Denied,
-    /// The store failed.
-    Failed,
-}
-
-/// One access to a secret, without its value (A4.8).
-#[derive(Debug, Clone, Copy)]
-pub struct SecretAccess<'a> {
-    /// The store.
-    pub store: &'a str,
-    /// The secret; `None` for a bulk request that failed as a whole.
-    pub name: Option<&'a str>,
-    /// How it ended.
-    pub outcome: SecretOutcome,
-    /// The trace of the request; invalid when there is none.
-    pub trace: &'a SpanContext,
-}
-
-/// Keeps records of accesses to secrets. Called on the request's path, so it must not block.
-pub trait SecretAudit: fmt::Debug + Send + Sync {
-    /// Takes note of one access.
-    fn accessed(&self, access: &SecretAccess<'_>);
-}
 
 /// What the service needs.
 #[derive(Clone)]
@@ -68,8 +43,8 @@ pub struct SecretsServiceOptions {
     pub resilience: Arc<ArcSwap<ResilienceProvider>>,
     /// Where calls are counted.
     pub metrics: Metrics,
-    /// Who keeps records, if anybody.
-    pub audit: Option<Arc<dyn SecretAudit>>,
+    /// Keeps records of every access.
+    pub audit: Audit,
 }
 
 impl fmt::Debug for SecretsServiceOptions {
@@ -86,7 +61,7 @@ pub struct SecretsService {
     stores: Arc<Components<SharedSecretStore>>,
     scopes: HashMap<String, SecretScope>,
     around: Surroundings,
-    audit: Option<Arc<dyn SecretAudit>>,
+    audit: Audit,
 }
 
 impl SecretsService {
@@ -212,9 +187,9 @@ impl SecretsService {
         let store = self
             .store(store_name)
             .await
-            .inspect_err(|_| record(SecretOutcome::Denied))?;
+            .inspect_err(|_| record(AuditDecision::Denied))?;
         if !self.allowed(store_name, name) {
-            record(SecretOutcome::Denied);
+            record(AuditDecision::Denied);
             return Err(errors::secret_permission_denied(name, store_name));
         }
         let began = self.around.clock();
@@ -226,9 +201,9 @@ impl SecretsService {
         self.around
             .count(ComponentCall::Secret, store_name, "get", read.is_ok(), began);
         record(if read.is_ok() {
-            SecretOutcome::Granted
+            AuditDecision::Allowed
         } else {
-            SecretOutcome::Failed
+            AuditDecision::Failed
         });
         read.map_err(|error| errors::secret_get(name, store_name, error_text(&error)))
     }
@@ -246,7 +221,7 @@ impl SecretsService {
         let store = self
             .store(store_name)
             .await
-            .inspect_err(|_| self.record(store_name, None, SecretOutcome::Denied, trace))?;
+            .inspect_err(|_| self.record(store_name, None, AuditDecision::Denied, trace))?;
         let began = self.around.clock();
         let read = self
             .around
@@ -256,13 +231,13 @@ impl SecretsService {
         self.around
             .count(ComponentCall::Secret, store_name, "bulk_get", read.is_ok(), began);
         let mut secrets = read.map_err(|error| {
-            self.record(store_name, None, SecretOutcome::Failed, trace);
+            self.record(store_name, None, AuditDecision::Failed, trace);
             errors::bulk_secret_get(store_name, error_text(&error))
         })?;
         secrets.retain(|name, _| self.allowed(store_name, name));
-        if self.audit.is_some() {
+        if self.audit.is_enabled() {
             for name in secrets.keys() {
-                self.record(store_name, Some(name), SecretOutcome::Granted, trace);
+                self.record(store_name, Some(name), AuditDecision::Allowed, trace);
             }
         }
         Ok(secrets)
@@ -282,15 +257,26 @@ impl SecretsService {
         self.scopes.get(store).is_none_or(|scope| scope.allows(name))
     }
 
-    fn record(&self, store: &str, name: Option<&str>, outcome: SecretOutcome, trace: &SpanContext) {
-        if let Some(audit) = &self.audit {
-            audit.accessed(&SecretAccess {
-                store,
-                name,
-                outcome,
-                trace,
-            });
+    fn record(&self, store: &str, name: Option<&str>, decision: AuditDecision, trace: &SpanContext) {
+        if !self.audit.is_enabled() {
+            return;
         }
+        self.audit.record(&AuditRecord {
+            actor: AuditActor::App,
+            action: if name.is_some() {
+                "secret.get"
+            } else {
+                "secret.bulkGet"
+            },
+            target: &format!("{store}/{}", name.unwrap_or("*")),
+            decision,
+            policy: if self.scopes.contains_key(store) {
+                "secrets.scopes"
+            } else {
+                ""
+            },
+            trace,
+        });
     }
 }
 

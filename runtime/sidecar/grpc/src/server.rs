@@ -16,7 +16,10 @@ use outrigger_sidecar_blocks::{
 use outrigger_sidecar_invocation::{InvocationService, status_from_http};
 use outrigger_sidecar_pubsub::PubsubService;
 use outrigger_sidecar_state::StateService;
-use outrigger_telemetry::{Metrics, Tracer};
+use outrigger_telemetry::{
+    Metrics, Tracer,
+    audit::{Audit, AuditActor, AuditDecision, AuditRecord},
+};
 use outrigger_types::AppId;
 use outrigger_wire::dapr::proto::runtime::v1::dapr_server::DaprServer;
 use tokio::sync::Semaphore;
@@ -31,7 +34,7 @@ use crate::{
     methods::Route,
     reflection::Reflection,
     token,
-    trace_layer::Traced,
+    trace_layer::{self, Traced},
 };
 
 /// Calls under way in one server before further ones are answered RESOURCE_EXHAUSTED, open streams included. Far
@@ -76,6 +79,8 @@ pub struct GrpcOptions {
     pub task_hub: TaskHub,
     /// `DAPR_API_TOKEN`.
     pub api_token: Option<SecretString>,
+    /// Keeps records of calls without the token.
+    pub audit: Audit,
     /// `spec.api`; see [`crate::api_rules`].
     pub api_rules: GrpcApiRules,
     /// Whether calls are logged (`--enable-api-logging`, `spec.logging.apiLogging.enabled`).
@@ -109,6 +114,7 @@ struct Inner {
     reflection: Reflection,
     invocation: Arc<InvocationService>,
     api_token: Option<SecretString>,
+    audit: Audit,
     api_rules: GrpcApiRules,
     api_log: bool,
     metrics: Metrics,
@@ -137,6 +143,7 @@ impl GrpcServer {
             reflection: Reflection::default(),
             invocation: Arc::clone(&options.invocation),
             api_token: options.api_token.clone(),
+            audit: options.audit.clone(),
             api_rules: options.api_rules.clone(),
             api_log: options.api_log,
             metrics: options.metrics.clone(),
@@ -220,7 +227,16 @@ impl Inner {
             );
         }
         match &self.api_token {
-            Some(wanted) => token::check(wanted, &mut head.headers),
+            Some(wanted) => token::check(wanted, &mut head.headers).inspect_err(|_| {
+                self.audit.record(&AuditRecord {
+                    actor: AuditActor::Unproven,
+                    action: "authenticate",
+                    target: head.uri.path(),
+                    decision: AuditDecision::Denied,
+                    policy: "DAPR_API_TOKEN",
+                    trace: &trace_layer::parent(&head.headers),
+                });
+            }),
             None => Ok(()),
         }
     }

@@ -165,7 +165,7 @@ fn describe(recording: &mut Recording, note: &Note, method: &str) {
     }
 }
 
-fn parent(headers: &HeaderMap) -> SpanContext {
+pub(crate) fn parent(headers: &HeaderMap) -> SpanContext {
     let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     // A value that is no base64 is malformed, which still keeps `traceparent` out.
     let binary = headers

@@ -16,7 +16,12 @@ use outrigger_middleware::{Next, Pipeline};
 use outrigger_sidecar_api::{
     ApiRequest, Body, BoxError, CallName, Endpoint, RenderedError, Reply, WantsCallName,
 };
-use outrigger_telemetry::{Metrics, metrics::HttpServerRequest};
+use outrigger_telemetry::{
+    Metrics,
+    audit::{Audit, AuditActor, AuditDecision, AuditRecord},
+    metrics::HttpServerRequest,
+    trace::SpanContext,
+};
 use tokio::sync::Semaphore;
 
 use crate::{Cors, LimitedBody, Router, clean, limit::until_sent, query_unescape};
@@ -46,6 +51,8 @@ pub struct HttpServiceOptions {
     pub max_body_size: Option<u64>,
     /// `DAPR_API_TOKEN`.
     pub api_token: Option<SecretString>,
+    /// Keeps records of requests without the token.
+    pub audit: Audit,
     /// `--allowed-origins`.
     pub cors: Option<Cors>,
     /// `spec.httpPipeline`.
@@ -179,11 +186,27 @@ impl HttpService {
         if constant_time_eq(given, token.expose().as_bytes()) {
             return true;
         }
-        request.method() == Method::GET
+        let is_health = request.method() == Method::GET
             && matches!(
                 request.uri().path().trim_matches('/'),
                 "v1.0/healthz" | "v1.0/healthz/outbound"
-            )
+            );
+        if !is_health && self.0.options.audit.is_enabled() {
+            let text = |name| {
+                let value = request.headers().get(name)?;
+                value.to_str().ok()
+            };
+            self.0.options.audit.record(&AuditRecord {
+                actor: AuditActor::Unproven,
+                action: "authenticate",
+                target: &format!("{} {}", request.method(), request.uri().path()),
+                decision: AuditDecision::Denied,
+                policy: "DAPR_API_TOKEN",
+                trace: &SpanContext::from_headers(text("traceparent"), text("tracestate"))
+                    .unwrap_or_default(),
+            });
+        }
+        is_health
     }
 }
 

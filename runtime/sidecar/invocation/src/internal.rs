@@ -14,7 +14,10 @@ use outrigger_middleware::Body;
 use outrigger_resources::access_control::Caller;
 use outrigger_sidecar_api::{Switch, errors};
 use outrigger_sidecar_app_channel::AppChannel;
-use outrigger_telemetry::trace::SpanContext;
+use outrigger_telemetry::{
+    audit::{AuditActor, AuditDecision, AuditRecord},
+    trace::SpanContext,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
@@ -420,6 +423,7 @@ impl InvocationService {
             method.as_str(),
             verb,
             app.protocol().is_http(),
+            &parts.headers,
         )?;
         self.options
             .metrics
@@ -454,6 +458,7 @@ impl InvocationService {
         operation: &str,
         verb: i32,
         is_http: bool,
+        headers: &http::HeaderMap,
     ) -> Result<(), Status> {
         let Some(policy) = &self.options.access_control else {
             return Ok(());
@@ -489,7 +494,7 @@ impl InvocationService {
         self.options
             .metrics
             .access_control(scope, decision.allowed, app_id, trust_domain, namespace);
-        if decision.allowed {
+        if decision.allowed && !self.options.audit.is_enabled() {
             return Ok(());
         }
         let id = caller.map_or_else(String::new, |caller| {
@@ -498,6 +503,24 @@ impl InvocationService {
                 caller.trust_domain, caller.namespace, caller.app_id
             )
         });
+        self.options.audit.record(&AuditRecord {
+            actor: caller.map_or(AuditActor::Unproven, |_| AuditActor::Peer(&id)),
+            action: "invoke",
+            target: &format!("{verb_name} {operation}"),
+            decision: if decision.allowed {
+                AuditDecision::Allowed
+            } else {
+                AuditDecision::Denied
+            },
+            policy: match decision.scope {
+                outrigger_resources::access_control::PolicyScope::App => "accessControl.policies",
+                outrigger_resources::access_control::PolicyScope::Global => "accessControl.defaultAction",
+            },
+            trace: &tracing_context::of_grpc(headers),
+        });
+        if decision.allowed {
+            return Ok(());
+        }
         Err(Status::permission_denied(format!(
             "access control policy has denied access to id: {id} operation: {operation} verb: {verb_name}"
         )))

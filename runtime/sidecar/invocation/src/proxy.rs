@@ -214,6 +214,7 @@ impl InvocationService {
             method.as_str(),
             0,
             false,
+            &parts.headers,
         )?;
         // What the policy saw is what is sent (X1).
         if method.as_str() != parts.uri.path() {

@@ -11,7 +11,7 @@ use outrigger_name_resolution::SharedResolver;
 use outrigger_resources::access_control::AccessControlList;
 use outrigger_sidecar_app_channel::AppChannel;
 use outrigger_sidecar_resilience::{Policy, ResilienceProvider, Retry, Retryable, RunError};
-use outrigger_telemetry::{Metrics, Tracer, trace::SpanContext};
+use outrigger_telemetry::{Metrics, Tracer, audit::Audit, trace::SpanContext};
 use outrigger_types::{AppId, Namespace};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
@@ -58,6 +58,8 @@ pub struct InvocationOptions {
     pub replay_budget: ReplayBudget,
     /// Opens connections to peers.
     pub peers: Arc<dyn PeerConnector>,
+    /// Keeps records of what the access policy decided.
+    pub audit: Audit,
     /// Where calls are counted.
     pub metrics: Metrics,
     /// Makes the spans of the internal API.
@@ -82,6 +84,7 @@ impl InvocationOptions {
             max_body_size: 4 << 20,
             replay_budget: ReplayBudget::default(),
             peers: Arc::new(PlainPeers::default()),
+            audit: Audit::disabled(),
             metrics: Metrics::disabled(),
             tracer: Tracer::disabled(),
         }

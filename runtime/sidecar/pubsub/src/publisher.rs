@@ -8,6 +8,10 @@ use outrigger_component::{Error, ErrorKind, Metadata, Retry};
 use outrigger_pubsub::{EntryId, Outgoing, OutgoingEntry};
 use outrigger_sidecar_api::{ApiError, errors};
 use outrigger_sidecar_resilience::{Code, ComponentKind, Policy, Retry as Judgement, Retryable, RunError};
+use outrigger_telemetry::{
+    audit::{AuditActor, AuditDecision, AuditRecord},
+    trace::SpanContext,
+};
 use parking_lot::Mutex;
 
 use crate::{
@@ -124,6 +128,16 @@ impl Publisher {
     fn check(&self, broker: &Broker, topic: &str) -> Result<(), PublishError> {
         if broker.scopes.may_publish(topic) {
             return Ok(());
+        }
+        if self.options.audit.is_enabled() {
+            self.options.audit.record(&AuditRecord {
+                actor: AuditActor::App,
+                action: "publish",
+                target: &format!("{}/{topic}", broker.name()),
+                decision: AuditDecision::Denied,
+                policy: "publishingScopes",
+                trace: &SpanContext::default(),
+            });
         }
         Err(PublishError::NotAllowed {
             topic: topic.to_owned(),

@@ -13,6 +13,7 @@ use outrigger_sidecar_app_channel::AppChannel;
 use outrigger_sidecar_resilience::ResilienceProvider;
 use outrigger_telemetry::{
     Metrics, Tracer,
+    audit::Audit,
     trace::{SpanContext, Traceparent},
 };
 use outrigger_types::AppId;
@@ -35,6 +36,8 @@ pub struct PubsubOptions {
     pub components: Arc<Components<SharedPubSub>>,
     /// Policies; replaced when Resiliency resources change.
     pub resilience: Arc<ArcSwap<ResilienceProvider>>,
+    /// Keeps records of topics that were refused.
+    pub audit: Audit,
     /// Where messages are counted.
     pub metrics: Metrics,
     /// Where deliveries are traced.

@@ -34,13 +34,14 @@ use outrigger_sidecar_invocation::{Forwarded, HttpEndpoints, InvocationOptions, 
 use outrigger_sidecar_pubsub::{OutboxOptions, PubsubOptions, PubsubOutbox, PubsubService};
 use outrigger_sidecar_resilience::ResilienceProvider;
 use outrigger_sidecar_state::{Outbox, StateService, StateServiceOptions};
-use outrigger_telemetry::{Metrics, Tracer, trace::Sampler};
+use outrigger_telemetry::{Metrics, Tracer, audit::Audit, trace::Sampler};
 use outrigger_types::Namespace;
 use outrigger_wire::dapr::proto::runtime::v1::SaveStateRequest;
 use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    audit,
     components::{ComponentLoader, Progress, Tables},
     control::Control,
     dependents::Dependents,
@@ -78,6 +79,9 @@ pub enum AssemblyError {
     /// Tracing.
     #[error("failed to setup tracing: {0}")]
     Tracing(#[from] outrigger_telemetry::export::ExporterError),
+    /// The audit log.
+    #[error(transparent)]
+    Audit(#[from] outrigger_telemetry::audit::AuditError),
     /// The push of metrics or logs.
     #[error("failed to set up the push of metrics or logs: {0}")]
     Push(#[from] PushError),
@@ -105,6 +109,7 @@ pub(crate) struct Assembly {
     pub(crate) metrics: Metrics,
     pub(crate) tracer: Tracer,
     pub(crate) pushes: Pushes,
+    pub(crate) audit: Audit,
     pub(crate) inbound: Arc<Readiness>,
     pub(crate) outbound: Arc<Readiness>,
     pub(crate) loader: Arc<ComponentLoader>,
@@ -185,7 +190,11 @@ impl Assembly {
         let host_ip = host::address(&options.environment);
         let namespace = Namespace::from(options.namespace().unwrap_or("default"));
 
-        let tables = Tables::default();
+        let audit = audit::open(&options, &configuration, before)?;
+        let tables = Tables {
+            audit: audit.clone(),
+            ..Tables::default()
+        };
         let resilience = Arc::new(ArcSwap::from_pointee(documents::load_policies(
             &options, &resources, &metrics,
         )));
@@ -232,6 +241,7 @@ impl Assembly {
             namespace: options.namespace().map(str::to_owned),
             components: Arc::clone(&tables.pubsub),
             resilience: Arc::clone(&resilience),
+            audit: audit.clone(),
             metrics: metrics.clone(),
             tracer: tracer.clone(),
             app: Arc::clone(&app_slot),
@@ -263,7 +273,7 @@ impl Assembly {
                 .unwrap_or_default(),
             resilience: Arc::clone(&resilience),
             metrics: metrics.clone(),
-            audit: None,
+            audit: audit.clone(),
         }));
         let configuration_api = Arc::new(ConfigurationService::new(ConfigurationServiceOptions {
             stores: Arc::clone(&tables.configuration),
@@ -326,6 +336,7 @@ impl Assembly {
         invocation.app_pipeline = Arc::clone(&app_pipeline);
         invocation.access_control = access_control.map(Arc::new);
         invocation.max_body_size = usize::try_from(options.max_body_size).unwrap_or(usize::MAX);
+        invocation.audit = audit.clone();
         invocation.metrics = metrics.clone();
         invocation.tracer = tracer.clone();
         let invocation = InvocationService::new(invocation);
@@ -426,6 +437,7 @@ impl Assembly {
             HttpServiceOptions {
                 max_body_size: (options.max_body_size > 0).then_some(options.max_body_size),
                 api_token: token.map(Into::into),
+                audit: audit.clone(),
                 cors: Cors::parse(&options.allowed_origins),
                 pipeline: Arc::clone(&http_pipeline),
                 api_log,
@@ -462,6 +474,7 @@ impl Assembly {
             jobs: Arc::new(AbsentJobs::new(job_scope)),
             task_hub: TaskHub::new(AbsentTaskHub),
             api_token: token.map(Into::into),
+            audit: audit.clone(),
             api_rules: outrigger_sidecar_grpc::api_rules(&configuration.spec.api.clone().unwrap_or_default()),
             api_log: api_log.is_some(),
             metrics: metrics.clone(),
@@ -480,6 +493,7 @@ impl Assembly {
             metrics,
             tracer,
             pushes,
+            audit,
             inbound,
             outbound,
             loader,

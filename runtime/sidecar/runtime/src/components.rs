@@ -34,7 +34,11 @@ use outrigger_secrets::SharedSecretStore;
 use outrigger_sidecar_api::{Components, Loaded};
 use outrigger_sidecar_state::StateService;
 use outrigger_state::SharedStateStore;
-use outrigger_telemetry::Metrics;
+use outrigger_telemetry::{
+    Metrics,
+    audit::{Audit, AuditActor, AuditDecision, AuditRecord},
+    trace::SpanContext,
+};
 use outrigger_types::ComponentName;
 use tokio::sync::OnceCell;
 
@@ -60,6 +64,8 @@ pub(crate) struct Tables {
     pub(crate) crypto: Arc<Components<SharedCryptoProvider>>,
     pub(crate) conversation: Arc<Components<SharedConversation>>,
     pub(crate) middleware: Arc<Components<SharedMiddleware>>,
+    /// Keeps records of secrets that resources refer to.
+    pub(crate) audit: Audit,
 }
 
 /// A component could not be opened, and its file does not say to go on without it. The text is upstream's.
@@ -188,7 +194,22 @@ impl SecretLookup for Tables {
                 return SecretAnswer::NoStore;
             };
             let metadata = BTreeMap::from([("namespace".to_owned(), namespace.to_owned())]);
-            match loaded.instance.get(name, &metadata).await {
+            let read = loaded.instance.get(name, &metadata).await;
+            if self.audit.is_enabled() {
+                self.audit.record(&AuditRecord {
+                    actor: AuditActor::App,
+                    action: "secret.reference",
+                    target: &format!("{store}/{name}"),
+                    decision: if read.is_ok() {
+                        AuditDecision::Allowed
+                    } else {
+                        AuditDecision::Failed
+                    },
+                    policy: "",
+                    trace: &SpanContext::default(),
+                });
+            }
+            match read {
                 Ok(secret) => SecretAnswer::Found(
                     secret
                         .into_iter()
@@ -329,8 +350,13 @@ impl ComponentLoader {
         };
         let text = init_error(failure.kind, &log_name, &failure.error.chain());
         tracing::error!(target: LOG, "Failed to init component {log_name}: {text}");
+        let reason = if failure.kind == "CREATE_COMPONENT_FAILURE" {
+            "creation"
+        } else {
+            "init"
+        };
         self.metrics
-            .component_init_failed(&component.spec.r#type, "init", component.name());
+            .component_init_failed(&component.spec.r#type, reason, component.name());
         Err(failure)
     }
 
@@ -373,6 +399,7 @@ impl ComponentLoader {
         self.progress.arrived(component.name());
         tracing::info!(target: LOG, "Component loaded: {log_name}");
         tracing::debug!(target: LOG, "Component {log_name} took {:?}", began.elapsed());
+        self.metrics.component_initialized(&component.spec.r#type);
         self.metrics.component_loaded();
         self.dependents.opened(block, component.name()).await;
         if block == Block::Secrets {

@@ -4,6 +4,7 @@
 //! Nothing here reads the process' environment, folder or arguments, so several sidecars can live in one process.
 
 mod assembly;
+mod audit;
 mod components;
 mod control;
 mod dependents;

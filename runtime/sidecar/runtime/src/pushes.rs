@@ -5,7 +5,7 @@ use outrigger_resources::configuration::{Configuration, OtelEnvironmentError, Ot
 use outrigger_telemetry::{
     Metrics,
     export::{ExporterError, OtlpOptions, PushOptions, Signal},
-    logs::LogExport,
+    logs::LogPush,
     metrics::MetricsPush,
 };
 use tokio::time::Instant;
@@ -27,7 +27,7 @@ pub enum PushError {
 #[derive(Debug)]
 pub(crate) struct Pushes {
     metrics: Option<MetricsPush>,
-    logs: Option<LogExport>,
+    logs: Option<LogPush>,
 }
 
 impl Pushes {
@@ -66,17 +66,18 @@ impl Pushes {
             }
             None => None,
         };
+        let mut logs_push = None;
         if let Some(logs) = &options.log_export {
             let logging = configuration.spec.logging.as_ref();
             let configured = logging.and_then(|logging| logging.otel.as_ref());
             match OtelSpec::of_signal(configured, OtelSignal::Logs, environment)? {
-                Some(otel) => logs.start(&push(Signal::Logs, otel)?)?,
+                Some(otel) => logs_push = Some(logs.start(&push(Signal::Logs, otel)?)?),
                 None => logs.decline(),
             }
         }
         Ok(Self {
             metrics: metrics_push,
-            logs: options.log_export.clone(),
+            logs: logs_push,
         })
     }
 

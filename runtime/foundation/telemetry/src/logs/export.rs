@@ -45,6 +45,33 @@ impl fmt::Debug for LogExport {
     }
 }
 
+/// A running push: that of one sidecar, or of one instance of it.
+pub struct LogPush {
+    export: LogExport,
+    batcher: Arc<Batcher<ExportedLine>>,
+}
+
+impl fmt::Debug for LogPush {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LogPush")
+    }
+}
+
+impl LogPush {
+    /// Sends what is queued and ends; gives up at the deadline. Unless another push has taken over, later records are
+    /// kept again, for the next [`LogExport::start`].
+    pub async fn shutdown(&self, deadline: Instant) {
+        {
+            let mut state = self.export.0.write();
+            if matches!(&*state, State::On(batcher) if Arc::ptr_eq(batcher, &self.batcher)) {
+                *state = State::Early(Vec::new());
+            }
+        }
+        self.batcher.stop();
+        self.batcher.stopped(deadline).await;
+    }
+}
+
 impl Default for LogExport {
     fn default() -> Self {
         Self(Arc::new(RwLock::new(State::Early(Vec::new()))))
@@ -57,7 +84,7 @@ impl LogExport {
     ///
     /// # Errors
     /// When the endpoint is not an address or TLS cannot be prepared; nothing changes then.
-    pub fn start(&self, options: &PushOptions) -> Result<(), ExporterError> {
+    pub fn start(&self, options: &PushOptions) -> Result<LogPush, ExporterError> {
         let exporter = LogsExporter::new(options)?;
         let limits = Limits::from_environment(Signal::Logs, &options.environment);
         let batcher = Arc::new(Batcher::start(
@@ -74,7 +101,10 @@ impl LogExport {
             State::On(old) => old.stop(),
             State::Off => {}
         }
-        Ok(())
+        Ok(LogPush {
+            export: self.clone(),
+            batcher,
+        })
     }
 
     /// Sends nothing from now on and forgets what was kept.
@@ -82,22 +112,6 @@ impl LogExport {
         let before = mem::replace(&mut *self.0.write(), State::Off);
         if let State::On(old) = before {
             old.stop();
-        }
-    }
-
-    /// Sends what is queued and ends; gives up at the deadline. Later records are kept again, for a
-    /// [`LogExport::start`] after a restart of the sidecar.
-    pub async fn shutdown(&self, deadline: Instant) {
-        let before = {
-            let mut state = self.0.write();
-            match &*state {
-                State::On(_) => mem::replace(&mut *state, State::Early(Vec::new())),
-                State::Early(_) | State::Off => return,
-            }
-        };
-        if let State::On(batcher) = before {
-            batcher.stop();
-            batcher.stopped(deadline).await;
         }
     }
 

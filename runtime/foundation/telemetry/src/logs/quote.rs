@@ -53,7 +53,7 @@ fn is_printable(c: char) -> bool {
 }
 
 /// A JSON string as Go encodes one, which escapes what HTML would read.
-pub(super) fn push_json(out: &mut String, value: &str) {
+pub(crate) fn push_json(out: &mut String, value: &str) {
     out.push('"');
     for c in value.chars() {
         match c {

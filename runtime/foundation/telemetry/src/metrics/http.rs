@@ -8,6 +8,8 @@ use std::{
 
 use super::{
     Counter, Families, Family, Histogram, MAX_SERIES_PER_FAMILY, Metrics, MetricsError, MetricsOptions,
+    OVERFLOW_LABEL_VALUE,
+    admission::Admission,
     path::{PathMatcher, is_static, metric_label, normalized},
     series::SeriesMap,
     whole_milliseconds,
@@ -62,6 +64,8 @@ pub(super) struct HttpFamilies {
     health_completed_count: Family<Counter>,
     server_cache: SeriesMap<Arc<ServerSeries>>,
     client_cache: SeriesMap<Arc<ClientSeries>>,
+    server_admission: Admission,
+    client_admission: Admission,
 }
 
 /// A family whose only label is the app id: its one series appears with the first sample, as a view's row does,
@@ -164,6 +168,8 @@ impl HttpFamilies {
             )?,
             server_cache: SeriesMap::new(MAX_SERIES_PER_FAMILY),
             client_cache: SeriesMap::new(MAX_SERIES_PER_FAMILY),
+            server_admission: Admission::new(options.path_matching.len()),
+            client_admission: Admission::new(options.path_matching.len()),
         })
     }
 }
@@ -267,7 +273,9 @@ impl Metrics {
         let key = [method, raw_path, status];
         if http.server_cache.with(&key, record).is_none() {
             let path = http.paths.server_path(raw_path);
-            let labels = [inner.app_id.as_str(), method, &path, status];
+            let is_admitted = path.is_empty() || is_static(&path) || http.server_admission.admits(&path);
+            let path = if is_admitted { &*path } else { OVERFLOW_LABEL_VALUE };
+            let labels = [inner.app_id.as_str(), method, path, status];
             let make = || {
                 Arc::new(ServerSeries {
                     count: http.server_request_count.series(&labels),
@@ -278,9 +286,10 @@ impl Metrics {
                         .map(|family| family.series(&labels)),
                 })
             };
-            // A full cache costs a lookup per family, it does not lose the sample.
-            let series = http.server_cache.get_or_insert(&key, make).unwrap_or_else(make);
-            record(&series);
+            // A full cache costs a lookup per family, it does not lose the sample. A path that was not admitted may yet
+            // be.
+            let cached = is_admitted.then(|| http.server_cache.get_or_insert(&key, make));
+            record(&cached.flatten().unwrap_or_else(make));
         }
         http.server_request_bytes
             .observe(&inner.app_id, request.request_bytes);
@@ -294,9 +303,11 @@ impl Metrics {
         let http = &inner.http;
         let method = http.paths.method(method);
         let path = http.paths.client_path(path);
+        let is_admitted = path.is_empty() || is_static(&path) || http.client_admission.admits(&path);
+        let path = if is_admitted { &*path } else { OVERFLOW_LABEL_VALUE };
         // The peer's view has a status column its recorder never fills.
         http.client_sent_bytes
-            .with(&[&inner.app_id, method, &path, ""], |series| {
+            .with(&[&inner.app_id, method, path, ""], |series| {
                 series.observe(bytes(sent_bytes))
             });
     }
@@ -329,15 +340,17 @@ impl Metrics {
         let key = [method, raw_path, status];
         if http.client_cache.with(&key, record).is_none() {
             let path = http.paths.client_path(raw_path);
-            let labels = [inner.app_id.as_str(), method, &path, status];
+            let is_admitted = path.is_empty() || is_static(&path) || http.client_admission.admits(&path);
+            let path = if is_admitted { &*path } else { OVERFLOW_LABEL_VALUE };
+            let labels = [inner.app_id.as_str(), method, path, status];
             let make = || {
                 Arc::new(ClientSeries {
                     count: http.client_completed_count.series(&labels),
                     latency: http.client_roundtrip_latency.series(&labels),
                 })
             };
-            let series = http.client_cache.get_or_insert(&key, make).unwrap_or_else(make);
-            record(&series);
+            let cached = is_admitted.then(|| http.client_cache.get_or_insert(&key, make));
+            record(&cached.flatten().unwrap_or_else(make));
         }
         http.client_received_bytes.observe(&inner.app_id, received_bytes);
     }

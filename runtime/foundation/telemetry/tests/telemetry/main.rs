@@ -1,5 +1,6 @@
 //! Exposition, bounds and exporters over real sockets.
 
+mod audit;
 mod grpc_collector;
 mod metrics;
 mod otlp;

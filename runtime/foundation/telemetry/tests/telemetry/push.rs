@@ -341,7 +341,7 @@ async fn log_lines_are_pushed_with_severity_scope_fields_and_ids_also_those_from
     let options = to(receiver.serve().await);
     let log = Log::new();
     log.say(|| tracing::info!(target: "dapr.runtime", "early"));
-    log.export.start(&options).unwrap();
+    let push = log.export.start(&options).unwrap();
     log.say(|| {
         let request = tracing::info_span!(
             target: "dapr.runtime",
@@ -353,7 +353,7 @@ async fn log_lines_are_pushed_with_severity_scope_fields_and_ids_also_those_from
         tracing::warn!(target: "dapr.runtime.http", code = 500, method = "GET /", slow = true, "late");
         tracing::error!(target: "dapr.runtime", fatal = true, "the end");
     });
-    log.export.shutdown(soon()).await;
+    push.shutdown(soon()).await;
 
     let scopes = receiver.scopes();
     let names: Vec<&str> = scopes
@@ -402,7 +402,7 @@ async fn a_collector_that_is_away_for_a_moment_loses_nothing_and_rejected_record
     let mut options = to(receiver.serve().await);
     options.environment = Environment::from_pairs([("OTEL_BLRP_SCHEDULE_DELAY", "1")]);
     let log = Log::new();
-    log.export.start(&options).unwrap();
+    let push = log.export.start(&options).unwrap();
     log.say(|| tracing::info!(target: "dapr.runtime", "a"));
     until("the second try", || receiver.records().len() == 1).await;
     assert_eq!(receiver.headers.lock().unwrap().len(), 2);
@@ -411,7 +411,7 @@ async fn a_collector_that_is_away_for_a_moment_loses_nothing_and_rejected_record
         counts.failed.value() == 1 && counts.sent.value() == 1
     })
     .await;
-    log.export.shutdown(soon()).await;
+    push.shutdown(soon()).await;
 }
 
 #[tokio::test]
@@ -426,7 +426,7 @@ async fn a_collector_that_hangs_blocks_no_logging_thread_and_no_shutdown() {
         ("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", "10"),
     ]);
     let log = Log::new();
-    log.export.start(&options).unwrap();
+    let push = log.export.start(&options).unwrap();
     let began = SystemTime::now();
     log.say(|| {
         for _ in 0..1_000 {
@@ -434,8 +434,7 @@ async fn a_collector_that_hangs_blocks_no_logging_thread_and_no_shutdown() {
         }
     });
     assert!(began.elapsed().unwrap() < Duration::from_secs(2));
-    log.export
-        .shutdown(tokio::time::Instant::now() + Duration::from_millis(200))
+    push.shutdown(tokio::time::Instant::now() + Duration::from_millis(200))
         .await;
     assert!(began.elapsed().unwrap() < Duration::from_secs(4));
     assert_eq!(options.counts.dropped.value(), 990);
@@ -454,7 +453,21 @@ async fn nothing_is_kept_once_the_push_is_declined() {
     log.say(|| tracing::info!(target: "dapr.runtime", "early"));
     log.export.decline();
     log.say(|| tracing::info!(target: "dapr.runtime", "forgotten"));
-    log.export.start(&options).unwrap();
-    log.export.shutdown(soon()).await;
+    let push = log.export.start(&options).unwrap();
+    push.shutdown(soon()).await;
     assert!(receiver.records().is_empty());
+}
+
+/// A reload makes the next instance beside the one that still answers.
+#[tokio::test]
+async fn a_second_push_takes_over_and_the_end_of_the_first_does_not_stop_it() {
+    let (first, second) = (Receiver::default(), Receiver::default());
+    let log = Log::new();
+    let old = log.export.start(&to(first.serve().await)).unwrap();
+    log.say(|| tracing::info!(target: "dapr.runtime", "to the first"));
+    let new = log.export.start(&to(second.serve().await)).unwrap();
+    old.shutdown(soon()).await;
+    log.say(|| tracing::info!(target: "dapr.runtime", "to the second"));
+    new.shutdown(soon()).await;
+    assert_eq!((first.records().len(), second.records().len()), (1, 1));
 }

@@ -1,34 +1,25 @@
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use http::{Method, StatusCode};
 use outrigger_resources::SecretScope;
 use outrigger_secrets::SharedSecretStore;
-use outrigger_sidecar_blocks::{
-    SecretAccess, SecretAudit, SecretOutcome, SecretsService, SecretsServiceOptions,
+use outrigger_sidecar_blocks::{SecretsService, SecretsServiceOptions};
+use outrigger_telemetry::{
+    audit::{Audit, AuditOptions, AuditTarget},
+    trace::SpanContext,
 };
-use outrigger_telemetry::trace::SpanContext;
 use outrigger_wire::dapr::proto::runtime::v1::{GetBulkSecretRequest, GetSecretRequest};
 
 use crate::support::{Answer, call, components, get, loaded, metrics, open, rendered, resilience};
 
-#[derive(Debug, Default)]
-struct Records(Mutex<Vec<(String, Option<String>, SecretOutcome)>>);
-
-impl SecretAudit for Records {
-    fn accessed(&self, access: &SecretAccess<'_>) {
-        self.0.lock().unwrap().push((
-            access.store.to_owned(),
-            access.name.map(str::to_owned),
-            access.outcome,
-        ));
-    }
-}
-
 struct Fixture {
     service: Arc<SecretsService>,
-    records: Arc<Records>,
+    audit: Audit,
     metrics: outrigger_telemetry::Metrics,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 async fn fixture() -> Fixture {
@@ -41,7 +32,17 @@ async fn fixture() -> Fixture {
     )
     .await;
     let metrics = metrics();
-    let records = Arc::new(Records::default());
+    let audit = Audit::open(&AuditOptions {
+        target: AuditTarget::File {
+            path: folder.path().join("audit.log"),
+            max_bytes: 1 << 20,
+            max_files: 1,
+        },
+        app_id: "app".into(),
+        app: "spiffe://public/ns/default/app".into(),
+        clock: Arc::new(SystemTime::now),
+    })
+    .unwrap();
     let service = SecretsService::new(SecretsServiceOptions {
         stores: components([loaded("vault", "secretstores.local.file", &[], store)]),
         scopes: vec![SecretScope {
@@ -51,13 +52,13 @@ async fn fixture() -> Fixture {
         }],
         resilience: resilience(),
         metrics: metrics.clone(),
-        audit: Some(Arc::clone(&records) as Arc<dyn SecretAudit>),
+        audit: audit.clone(),
     });
     Fixture {
         service: Arc::new(service),
-        records,
+        audit,
         metrics,
-        _folder: folder,
+        folder,
     }
 }
 
@@ -171,18 +172,31 @@ async fn accesses_are_recorded_without_values() {
     for (store, key) in [("vault", "a"), ("vault", "b"), ("vault", "none"), ("other", "a")] {
         read(&fixture, store, key).await;
     }
-    let records = fixture.records.0.lock().unwrap();
-    let outcomes: Vec<SecretOutcome> = records.iter().map(|record| record.2).collect();
+    fixture
+        .audit
+        .shutdown(tokio::time::Instant::now() + Duration::from_secs(5))
+        .await;
+    let text = std::fs::read_to_string(fixture.folder.path().join("audit.log")).unwrap();
+    let records: Vec<(String, String, String)> = text
+        .lines()
+        .map(|line| {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            let field = |name: &str| line[name].as_str().unwrap().to_owned();
+            assert_eq!(field("actor"), "spiffe://public/ns/default/app");
+            (field("target"), field("decision"), field("policy"))
+        })
+        .collect();
+    let wanted = [
+        ("vault/a", "allowed", "secrets.scopes"),
+        ("vault/b", "denied", "secrets.scopes"),
+        ("vault/none", "failed", "secrets.scopes"),
+        ("other/a", "denied", ""),
+    ];
     assert_eq!(
-        outcomes,
-        [
-            SecretOutcome::Granted,
-            SecretOutcome::Denied,
-            SecretOutcome::Failed,
-            SecretOutcome::Denied
-        ]
+        records,
+        wanted.map(|(target, decision, policy)| (target.to_owned(), decision.to_owned(), policy.to_owned()))
     );
-    assert!(!format!("{records:?}").contains("<1>"));
+    assert!(!text.contains("<1>") && !text.contains("\\u003c1"));
 }
 
 #[tokio::test]
@@ -192,7 +206,7 @@ async fn without_stores_the_block_is_not_configured() {
         scopes: Vec::new(),
         resilience: resilience(),
         metrics: outrigger_telemetry::Metrics::disabled(),
-        audit: None,
+        audit: Audit::disabled(),
     }));
     let params = [("secretStoreName", "vault"), ("key", "a")];
     let route = "secrets/{secretStoreName}/{key}";

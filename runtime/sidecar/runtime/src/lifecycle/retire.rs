@@ -23,7 +23,9 @@ pub(super) async fn close(front: &Front, assembly: &Assembly) {
     assembly.configuration_api.close().await;
     finish(assembly).await;
     tracing::info!(target: LOG, "Dapr runtime stopped");
-    flush(assembly).await;
+    let deadline = flush(assembly).await;
+    // Of an instance that was replaced it ends with its last handle: the next one may go on with it.
+    assembly.audit.shutdown(deadline).await;
 }
 
 /// Ends an instance that another one has taken the place of. Tells when its inputs have ended, so that those of the
@@ -84,7 +86,7 @@ async fn finish(assembly: &Assembly) {
 }
 
 /// Sends the last spans, metrics and log lines. A collector that hangs must not use up the grace period.
-async fn flush(assembly: &Assembly) {
+async fn flush(assembly: &Assembly) -> tokio::time::Instant {
     let grace = assembly.options.graceful_shutdown;
     let limit = grace.map_or(FLUSH_TIMEOUT, |grace| (grace / 2).min(FLUSH_TIMEOUT));
     let deadline = tokio::time::Instant::now() + limit;
@@ -92,4 +94,5 @@ async fn flush(assembly: &Assembly) {
         assembly.tracer.shutdown(deadline),
         assembly.pushes.shutdown(deadline)
     );
+    deadline
 }

@@ -107,6 +107,7 @@ impl Sidecar {
             namespace,
         };
         let mut options = GrpcOptions {
+            audit: outrigger_telemetry::audit::Audit::disabled(),
             app_id: app_id.clone(),
             state: Arc::new(StateService::new(StateServiceOptions {
                 app_id: app_id.clone(),
@@ -117,6 +118,7 @@ impl Sidecar {
                 outbox: None,
             })),
             pubsub: Arc::new(PubsubService::new(PubsubOptions {
+                audit: outrigger_telemetry::audit::Audit::disabled(),
                 app_id: app_id.clone(),
                 namespace: None,
                 components: Arc::default(),
@@ -133,7 +135,7 @@ impl Sidecar {
                 scopes: Vec::new(),
                 resilience: Arc::clone(&resilience),
                 metrics: metrics.clone(),
-                audit: None,
+                audit: outrigger_telemetry::audit::Audit::disabled(),
             })),
             configuration: Arc::new(ConfigurationService::new(ConfigurationServiceOptions {
                 stores: Arc::default(),

@@ -220,6 +220,7 @@ impl Life {
             instance: Arc::new(store.clone()),
         });
         let options = PubsubOptions {
+            audit: outrigger_telemetry::audit::Audit::disabled(),
             app_id: "app".into(),
             namespace: None,
             components,

@@ -132,6 +132,7 @@ impl Bench {
         let components = Arc::new(Components::default());
         components.insert(broker("ps", instance, properties));
         let options = PubsubOptions {
+            audit: outrigger_telemetry::audit::Audit::disabled(),
             app_id: "app".into(),
             namespace: None,
             components: Arc::clone(&components),
