@@ -9,7 +9,7 @@ mod registration;
 mod secret;
 
 pub use error::{Answer, Error, ErrorKind, Retry, Side};
-pub use properties::Properties;
+pub use properties::{Properties, Reads};
 pub use registration::{Host, Open, Registration, Spec, Validate, open_with};
 pub use secret::SecretString;
 

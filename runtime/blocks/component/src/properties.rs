@@ -1,6 +1,11 @@
 //! Metadata properties of a component: case-insensitive names, string values.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use outrigger_types::{duration::GoDuration, is_truthy};
 
@@ -9,7 +14,20 @@ use crate::Error;
 /// The resolved `spec.metadata` of a component. Names compare without case, as upstream components read them;
 /// the last of two equal names wins. Values may be secrets, so `Debug` shows names only.
 #[derive(Clone, Default)]
-pub struct Properties(BTreeMap<String, (String, String)>);
+pub struct Properties {
+    pairs: BTreeMap<String, (String, String)>,
+    /// Shared by clones; only tools watch.
+    reads: Option<Arc<Mutex<Reads>>>,
+}
+
+/// Which properties a component asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reads {
+    /// The names, in the component's own spelling.
+    pub names: BTreeSet<String>,
+    /// Whether it looked at all there are, so that no name is unknown to it.
+    pub all: bool,
+}
 
 impl Properties {
     /// Properties from pairs.
@@ -24,13 +42,39 @@ impl Properties {
     /// Adds or replaces a property.
     pub fn insert(&mut self, name: impl Into<String>, value: impl Into<String>) {
         let name = name.into();
-        self.0.insert(name.to_ascii_lowercase(), (name, value.into()));
+        self.pairs.insert(name.to_ascii_lowercase(), (name, value.into()));
+    }
+
+    /// These properties, with a note kept of every name that is asked for: how tools tell a component's settings
+    /// from spelling mistakes.
+    #[must_use]
+    pub fn watched(mut self) -> Self {
+        self.reads = Some(Arc::default());
+        self
+    }
+
+    /// What was asked for since [`Properties::watched`]; nothing without it.
+    #[must_use]
+    pub fn reads(&self) -> Reads {
+        let reads = self.reads.as_ref();
+        reads.map_or_else(Reads::default, |reads| {
+            reads.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        })
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Reads)) {
+        if let Some(reads) = &self.reads {
+            change(&mut reads.lock().unwrap_or_else(PoisonError::into_inner));
+        }
     }
 
     /// The value of a property, if present.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0
+        self.note(|reads| {
+            reads.names.insert(name.to_owned());
+        });
+        self.pairs
             .get(&name.to_ascii_lowercase())
             .map(|(_, value)| value.as_str())
     }
@@ -93,7 +137,8 @@ impl Properties {
 
     /// All pairs with their names as written, ordered by lower-case name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0
+        self.note(|reads| reads.all = true);
+        self.pairs
             .values()
             .map(|(name, value)| (name.as_str(), value.as_str()))
     }
@@ -102,7 +147,26 @@ impl Properties {
 impl fmt::Debug for Properties {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set()
-            .entries(self.0.values().map(|(name, _)| name))
+            .entries(self.pairs.values().map(|(name, _)| name))
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn watched_properties_tell_what_was_asked_for() {
+        let properties = Properties::from_pairs([("URL", "x"), ("tiemout", "1s")]).watched();
+        let clone = properties.clone();
+        assert_eq!(clone.get("url"), Some("x"));
+        assert!(clone.duration("timeout").unwrap().is_none());
+        let reads = properties.reads();
+        assert_eq!(reads.names.into_iter().collect::<Vec<_>>(), ["timeout", "url"]);
+        assert!(!reads.all);
+        assert_eq!(properties.iter().count(), 2);
+        assert!(properties.reads().all);
+        assert_eq!(Properties::default().reads(), Reads::default());
     }
 }

@@ -37,6 +37,48 @@ pub struct DiskOptions {
     pub namespace: Option<String>,
 }
 
+/// Everything in some directories, whoever it is for: no scopes, no namespaces, repeated names kept. For tools.
+#[derive(Debug, Default)]
+#[allow(
+    missing_docs,
+    reason = "one list for each kind, in the order of directory, file and document"
+)]
+pub struct Survey {
+    pub components: Vec<Component>,
+    pub subscriptions: Vec<Subscription>,
+    pub http_endpoints: Vec<HttpEndpoint>,
+    pub resiliencies: Vec<Resiliency>,
+    pub configurations: Vec<Configuration>,
+    pub mcp_servers: Vec<McpServer>,
+    pub workflow_access_policies: Vec<WorkflowAccessPolicy>,
+    /// What was skipped or suspicious.
+    pub warnings: Vec<Warning>,
+    /// The directories that cannot be read.
+    pub unreadable: Vec<LoadError>,
+}
+
+/// Reads all resource files of directories without choosing; blocks on the file system. Every resource knows its
+/// origin.
+#[must_use]
+pub fn survey(directories: &[PathBuf]) -> Survey {
+    let mut found = Found::default();
+    let mut unreadable = Vec::new();
+    for directory in directories {
+        unreadable.extend(found.read_directory(directory).err());
+    }
+    Survey {
+        components: found.components,
+        subscriptions: found.subscriptions,
+        http_endpoints: found.http_endpoints,
+        resiliencies: found.resiliencies,
+        configurations: found.configurations,
+        mcp_servers: found.mcp_servers,
+        workflow_access_policies: found.workflow_access_policies,
+        warnings: found.warnings,
+        unreadable,
+    }
+}
+
 /// Reads `*.yaml` and `*.yml` of directories, not of directories within.
 #[derive(Debug, Clone)]
 pub struct DiskLoader {
@@ -224,6 +266,15 @@ struct Document<'a> {
 }
 
 impl Document<'_> {
+    /// Where a resource has its name, or begins.
+    fn name_origin(&self, node: &Node) -> Origin {
+        let name = node.get("metadata").and_then(|meta| meta.get("name"));
+        Origin {
+            file: self.file.to_owned(),
+            line: self.lines_before + name.unwrap_or(node).at.line,
+        }
+    }
+
     /// Where a resource's spec has this field, or begins.
     fn origin(&self, node: &Node, field: &str) -> Origin {
         let spec = node.get("spec");
@@ -400,7 +451,9 @@ impl Found {
             Subscription::KIND if version == V1 => {
                 if let Some(old) = self.decoded::<SubscriptionV1>(document, &node, &meta, Subscription::KIND)
                 {
-                    self.subscriptions.push(old.into());
+                    let mut subscription = Subscription::from(old);
+                    subscription.meta.origin = Some(document.name_origin(&node));
+                    self.subscriptions.push(subscription);
                 }
             }
             _ => {
@@ -439,7 +492,8 @@ impl Found {
         meta: &ObjectMeta,
         list: impl FnOnce(&mut Self) -> &mut Vec<T>,
     ) {
-        if let Some(resource) = self.decoded::<T>(document, node, meta, T::KIND) {
+        if let Some(mut resource) = self.decoded::<T>(document, node, meta, T::KIND) {
+            resource.meta_mut().origin = Some(document.name_origin(node));
             list(self).push(resource);
         }
     }

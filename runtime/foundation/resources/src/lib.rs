@@ -28,7 +28,7 @@ pub mod yaml;
 
 pub use deny_list::ComponentDenyList;
 pub use diff::{Diff, diff};
-pub use disk::{DiskLoader, DiskOptions, MAX_FILE_BYTES};
+pub use disk::{DiskLoader, DiskOptions, MAX_FILE_BYTES, Survey, survey};
 pub use finding::{Finding, Severity, Warning};
 pub use scopes::{SecretScope, TopicScopes, in_scope};
 pub use source::{LoadError, ResourceSource, Resources, resource_from_json};

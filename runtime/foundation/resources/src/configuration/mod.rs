@@ -329,6 +329,9 @@ impl Resource for Configuration {
     fn meta(&self) -> &ObjectMeta {
         &self.meta
     }
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.meta
+    }
     fn scopes(&self) -> &[String] {
         &[]
     }

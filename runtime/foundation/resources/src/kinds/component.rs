@@ -100,6 +100,9 @@ impl Resource for Component {
     fn meta(&self) -> &ObjectMeta {
         &self.meta
     }
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.meta
+    }
     fn scopes(&self) -> &[String] {
         &self.scopes
     }

@@ -78,6 +78,8 @@ pub trait Resource: Decode + Default + Clone + PartialEq + Send + Sync + 'static
 
     /// Its metadata.
     fn meta(&self) -> &ObjectMeta;
+    /// Its metadata, to fill in.
+    fn meta_mut(&mut self) -> &mut ObjectMeta;
     /// The apps that may see it; empty means all.
     fn scopes(&self) -> &[String];
 

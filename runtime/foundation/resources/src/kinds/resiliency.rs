@@ -187,6 +187,9 @@ impl Resource for Resiliency {
     fn meta(&self) -> &ObjectMeta {
         &self.meta
     }
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.meta
+    }
     fn scopes(&self) -> &[String] {
         &self.scopes
     }

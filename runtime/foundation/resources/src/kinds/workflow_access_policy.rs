@@ -78,6 +78,9 @@ impl Resource for WorkflowAccessPolicy {
     fn meta(&self) -> &ObjectMeta {
         &self.meta
     }
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.meta
+    }
     fn scopes(&self) -> &[String] {
         &self.scopes
     }
