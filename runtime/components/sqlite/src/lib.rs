@@ -16,5 +16,6 @@ pub mod name_resolution;
 pub mod pubsub;
 mod queue;
 mod reader;
+pub mod snapshot;
 pub mod state;
 mod writer;
