@@ -73,6 +73,21 @@ impl Folders {
             .map(|parent| parent.join(".dapr"))
     }
 
+    /// Where durable data is or would be; nothing is made.
+    pub(crate) fn data_path(&self) -> &Path {
+        &self.data
+    }
+
+    /// Where the registry and the control sockets are or would be; nothing is made.
+    pub(crate) fn runtime_path(&self) -> &Path {
+        &self.runtime
+    }
+
+    /// The user all of it belongs to.
+    pub(crate) fn user(&self) -> u32 {
+        self.user
+    }
+
     /// Durable data, made private to the user.
     pub(crate) fn data(&self) -> Result<PathBuf> {
         private_folder(&self.data, self.user)?;

@@ -16,11 +16,13 @@ mod folders;
 mod group;
 mod guard;
 mod mux;
+mod output;
 mod ports;
 mod program;
 mod run;
 mod sidecar_api;
 mod sidecars;
 mod verbs;
+mod workbench;
 
 pub use program::{Program, main};

@@ -11,7 +11,7 @@ use crate::{daprd, exec, guard, verbs};
 pub enum Program {
     /// The sidecar: `outrigger daprd …`, or a link named `daprd`.
     Daprd,
-    /// The command line: everything else.
+    /// The command line: everything else, a link named `dapr` among it.
     Outrigger,
     /// `outrigger __exec …`, internal: ties a process to the command line that started it.
     Exec,
@@ -23,13 +23,8 @@ impl Program {
     /// Reads the program from its name and first argument; gives it and its own arguments.
     #[must_use]
     pub fn of(args: &[String]) -> (Self, &[String]) {
-        let name = args.first().map_or("", String::as_str);
-        let base = Path::new(name)
-            .file_name()
-            .and_then(|name| name.to_str())
-            .unwrap_or("");
         let rest = args.get(1..).unwrap_or_default();
-        if base == "daprd" {
+        if base(args) == "daprd" {
             return (Self::Daprd, rest);
         }
         match rest.first().map(String::as_str) {
@@ -41,13 +36,19 @@ impl Program {
     }
 }
 
+/// The name that the program was called by, without its folder.
+fn base(args: &[String]) -> String {
+    let name = Path::new(args.first().map_or("", String::as_str)).file_name();
+    name.and_then(|name| name.to_str()).unwrap_or("").to_owned()
+}
+
 /// Runs the program that the arguments mean. Arguments and environment are taken here, once.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let args: Vec<String> = args
+    let all: Vec<String> = args
         .into_iter()
         .map(|arg| arg.to_string_lossy().into_owned())
         .collect();
-    match Program::of(&args) {
+    match Program::of(&all) {
         (Program::Daprd, args) => {
             // `list`, ours and Dapr's, looks for processes of this name, however the program's file is called.
             let _ = std::fs::write("/proc/self/comm", "daprd");
@@ -59,7 +60,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             let variables = std::env::vars_os();
             let texts = variables
                 .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-            verbs::main(args, Environment::from_pairs(texts))
+            verbs::main(&base(&all), args, Environment::from_pairs(texts))
         }
     }
 }
@@ -75,6 +76,8 @@ mod tests {
         assert_eq!(Program::of(&daprd), (Program::Daprd, &daprd[1..]));
         let verb = args(&["outrigger", "daprd", "--app-id", "a"]);
         assert_eq!(Program::of(&verb), (Program::Daprd, &verb[2..]));
+        let dapr = args(&["/usr/bin/dapr", "list"]);
+        assert_eq!(Program::of(&dapr), (Program::Outrigger, &dapr[1..]));
         let run = args(&["outrigger", "run"]);
         assert_eq!(Program::of(&run), (Program::Outrigger, &run[1..]));
     }

@@ -7,7 +7,9 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crate::sidecar_api::{Address, SidecarApi};
+use anyhow::{Result, bail};
+
+use crate::sidecar_api::{Address, LoadedComponent, SidecarApi};
 
 /// Clock ticks per second of the times in `/proc`; Linux fixed it for every architecture it reports to programs.
 const TICKS: u64 = 100;
@@ -32,6 +34,14 @@ pub(crate) struct Sidecar {
     pub(crate) created: SystemTime,
     /// Attributes its metadata carries; empty when it does not answer.
     pub(crate) attributes: BTreeMap<String, String>,
+    /// The components it has open; `None` when it does not answer.
+    pub(crate) components: Option<Vec<LoadedComponent>>,
+    /// `--resources-path`, or the deprecated `--components-path`; relative ones start at its working folder.
+    pub(crate) resources_paths: Vec<PathBuf>,
+    /// `--config`.
+    pub(crate) config_paths: Vec<PathBuf>,
+    /// Its HTTP API.
+    pub(crate) api: SidecarApi,
 }
 
 impl Sidecar {
@@ -56,14 +66,14 @@ pub(crate) async fn list() -> Vec<Sidecar> {
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let mut asked = tokio::task::JoinSet::new();
-    for (sidecar, api) in pids.filter_map(|pid| process(pid, boot)) {
+    for mut sidecar in pids.filter_map(|pid| process(pid, boot)) {
         asked.spawn(async move {
-            let metadata = tokio::time::timeout(METADATA_LIMIT, api.metadata()).await;
-            let attributes = metadata.ok().and_then(Result::ok).unwrap_or_default().extended;
-            Sidecar {
-                attributes,
-                ..sidecar
+            let metadata = tokio::time::timeout(METADATA_LIMIT, sidecar.api.metadata()).await;
+            if let Ok(Ok(metadata)) = metadata {
+                sidecar.attributes = metadata.extended;
+                sidecar.components = Some(metadata.components);
             }
+            sidecar
         });
     }
     let mut sidecars = asked.join_all().await;
@@ -72,14 +82,19 @@ pub(crate) async fn list() -> Vec<Sidecar> {
 }
 
 /// Reads one process; `None` when it is no sidecar with an app id.
-fn process(pid: u32, boot: SystemTime) -> Option<(Sidecar, SidecarApi)> {
+fn process(pid: u32, boot: SystemTime) -> Option<Sidecar> {
     let folder = PathBuf::from(format!("/proc/{pid}"));
     let name = std::fs::read_to_string(folder.join("comm")).ok()?;
     if !name.trim_end().eq_ignore_ascii_case("daprd") {
         return None;
     }
     let flags = flags(&std::fs::read(folder.join("cmdline")).ok()?);
-    let flag = |name: &str| flags.get(name).map(String::as_str);
+    let flag = |name: &str| {
+        flags
+            .get(name)
+            .and_then(|values| values.last())
+            .map(String::as_str)
+    };
     let number = |name, default| flag(name).and_then(|text| text.parse().ok()).unwrap_or(default);
     let app_id = flag("app-id").filter(|id| !id.is_empty())?.to_owned();
     let http_port = number("dapr-http-port", 3500);
@@ -88,7 +103,20 @@ fn process(pid: u32, boot: SystemTime) -> Option<(Sidecar, SidecarApi)> {
     let token = variable(&folder, "DAPR_API_TOKEN");
     let socket = flag("unix-domain-socket").map(Path::new);
     let api = SidecarApi::new(Address::of(http_port, socket, &app_id), token);
-    let sidecar = Sidecar {
+    let working_dir = std::fs::read_link(folder.join("cwd")).unwrap_or_default();
+    let paths = |names: &[&str]| {
+        let values = names
+            .iter()
+            .find_map(|name| flags.get(*name))
+            .into_iter()
+            .flatten();
+        values
+            .flat_map(|value| value.split(','))
+            .filter(|path| !path.is_empty())
+            .map(|path| working_dir.join(path))
+            .collect()
+    };
+    Some(Sidecar {
         pid,
         http_port,
         grpc_port: number("dapr-grpc-port", 50001),
@@ -101,33 +129,78 @@ fn process(pid: u32, boot: SystemTime) -> Option<(Sidecar, SidecarApi)> {
         read_buffer_size: bytes("read-buffer-size", 4 << 10),
         created: boot + started(&folder)?,
         attributes: BTreeMap::new(),
+        components: None,
+        resources_paths: paths(&["resources-path", "components-path"]),
+        config_paths: paths(&["config"]),
+        api,
         app_id,
-    };
-    Some((sidecar, api))
+    })
 }
 
-/// `--x y`, `--x=y` and bare `--x` of a command line, with one or two dashes; of a repeated one the last.
-fn flags(command_line: &[u8]) -> HashMap<String, String> {
+/// The API of an app's sidecar: by its socket folder where that is given, else the running one of that id. Without
+/// an id the only one that runs is meant.
+///
+/// # Errors
+/// When there is none, or no way to tell which.
+pub(crate) async fn api_of(
+    app_id: Option<&str>,
+    socket: Option<&Path>,
+    token: Option<&str>,
+) -> Result<(String, SidecarApi)> {
+    if let Some(folder) = socket {
+        let Some(app_id) = app_id else {
+            bail!("--unix-domain-socket needs the app's id beside it");
+        };
+        let address = Address::of(0, Some(folder), app_id);
+        return Ok((
+            app_id.to_owned(),
+            SidecarApi::new(address, token.map(str::to_owned)),
+        ));
+    }
+    let mut running = list().await;
+    if running.is_empty() {
+        bail!("no sidecar runs on this machine; start one with: outrigger run --app-id <id> -- <command>");
+    }
+    let mut ids: Vec<String> = running.iter().map(|sidecar| sidecar.app_id.clone()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let wanted = match app_id {
+        Some(id) => id.to_owned(),
+        None if ids.len() == 1 => ids[0].clone(),
+        None => bail!(
+            "several sidecars run ({}); say which one with --app-id",
+            ids.join(", ")
+        ),
+    };
+    match running.iter().position(|sidecar| sidecar.app_id == wanted) {
+        Some(at) => Ok((wanted, running.swap_remove(at).api)),
+        None => bail!(
+            "app id {wanted} not found; what runs: {} (see outrigger list)",
+            ids.join(", ")
+        ),
+    }
+}
+
+/// `--x y`, `--x=y` and bare `--x` of a command line, with one or two dashes.
+fn flags(command_line: &[u8]) -> HashMap<String, Vec<String>> {
     let words: Vec<String> = command_line
         .split(|byte| *byte == 0)
         .map(|word| String::from_utf8_lossy(word).into_owned())
         .collect();
-    let mut found = HashMap::new();
+    let mut found: HashMap<String, Vec<String>> = HashMap::new();
     let mut rest = words.iter().skip(1).peekable();
     while let Some(word) = rest.next() {
         let Some(flag) = word.strip_prefix("--").or_else(|| word.strip_prefix('-')) else {
             continue;
         };
-        match flag.split_once('=') {
-            Some((name, value)) => found.insert(name.to_owned(), value.to_owned()),
+        let (name, value) = match flag.split_once('=') {
+            Some((name, value)) => (name, value.to_owned()),
             None => {
-                let value = rest
-                    .next_if(|next| !next.starts_with("--"))
-                    .cloned()
-                    .unwrap_or_default();
-                found.insert(flag.to_owned(), value)
+                let value = rest.next_if(|next| !next.starts_with("--")).cloned();
+                (flag, value.unwrap_or_default())
             }
         };
+        found.entry(name.to_owned()).or_default().push(value);
     }
     found
 }
@@ -167,7 +240,12 @@ mod tests {
     fn flags_are_read_in_every_spelling() {
         let line = b"daprd\0--app-id\0a b\0--dapr-http-port=1\0--enable-api-logging\0--app-max-concurrency\0-1\0-app-port\x002\0--log-as-json\0";
         let found = flags(line);
-        let get = |name: &str| found.get(name).map(String::as_str);
+        let get = |name: &str| {
+            found
+                .get(name)
+                .and_then(|values| values.last())
+                .map(String::as_str)
+        };
         assert_eq!(get("app-id"), Some("a b"));
         assert_eq!(get("dapr-http-port"), Some("1"));
         assert_eq!(get("enable-api-logging"), Some(""));

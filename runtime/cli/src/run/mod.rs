@@ -12,9 +12,9 @@ mod flags;
 mod instance;
 mod plan;
 mod process;
-mod resources;
+pub(crate) mod resources;
 pub(crate) mod run_file;
-mod settings;
+pub(crate) mod settings;
 mod supervisor;
 
 use std::{

@@ -52,13 +52,66 @@ pub(super) fn choose(shared: &Shared, dir: &Path, folders: &Folders) -> Result<C
     })
 }
 
+/// What `run` would choose in a folder without flags: resource folders, and the configuration file.
+///
+/// # Errors
+/// When the built-in components cannot be written.
+pub(crate) fn of_folder(
+    dir: &Path,
+    runtime_path: Option<&Path>,
+    folders: &Folders,
+) -> Result<(Vec<PathBuf>, Option<PathBuf>)> {
+    let shared = Shared {
+        runtime_path: runtime_path.map(Path::to_owned),
+        ..Shared::default()
+    };
+    let Chosen {
+        resources, config, ..
+    } = choose(&shared, dir, folders)?;
+    Ok((resources, config))
+}
+
+/// As [`of_folder`], but nothing is written: without any folder of the user's there is none.
+pub(crate) fn look(
+    dir: &Path,
+    runtime_path: Option<&Path>,
+    folders: &Folders,
+) -> (Vec<PathBuf>, Option<PathBuf>) {
+    let dapr = folders.dapr(runtime_path);
+    let user = dapr.as_ref().map(|dapr| dapr.join("components"));
+    let built_in = Some(folders.data_path().join("defaults"));
+    let resources = [Some(dir.join(".dapr/resources")), user, built_in];
+    let config = [
+        Some(dir.join(".dapr/config.yaml")),
+        dapr.map(|dapr| dapr.join("config.yaml")),
+    ];
+    (
+        resources
+            .into_iter()
+            .flatten()
+            .find(|path| path.is_dir())
+            .into_iter()
+            .collect(),
+        config.into_iter().flatten().find(|path| path.is_file()),
+    )
+}
+
 /// Writes the built-in components under the data folder; files that are there already are the user's by now.
 fn built_in_components(folders: &Folders) -> Result<PathBuf> {
     let data = folders.data()?;
     let folder = data.join("defaults");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    create(&data.join("secrets.json"), "{}\n")?;
+    for (name, text) in default_components(&data) {
+        create(&folder.join(name), &text)?;
+    }
+    Ok(folder)
+}
+
+/// Names and texts of the files that describe the embedded components, on data in this folder.
+pub(crate) fn default_components(data: &Path) -> [(&'static str, String); 4] {
     let in_data = |name: &str| data.join(name).display().to_string();
-    let files = [
+    [
         (
             "statestore.yaml",
             component(
@@ -90,12 +143,7 @@ fn built_in_components(folders: &Folders) -> Result<PathBuf> {
             "envsecretstore.yaml",
             component("envsecretstore", "secretstores.local.env", &[]),
         ),
-    ];
-    create(&data.join("secrets.json"), "{}\n")?;
-    for (name, text) in files {
-        create(&folder.join(name), &text)?;
-    }
-    Ok(folder)
+    ]
 }
 
 fn component(name: &str, kind: &str, metadata: &[(&str, &str)]) -> String {
@@ -117,13 +165,20 @@ fn component(name: &str, kind: &str, metadata: &[(&str, &str)]) -> String {
     text
 }
 
-/// Makes a file unless it exists. Written aside and renamed, so that a sidecar started at the same moment never
-/// reads half of it.
-fn create(path: &Path, text: &str) -> Result<()> {
+/// Makes a file unless it exists.
+pub(crate) fn create(path: &Path, text: &str) -> Result<()> {
     if path.exists() {
-        return Ok(());
+        Ok(())
+    } else {
+        replace(path, text)
     }
-    let aside = path.with_extension(format!("new-{}", std::process::id()));
+}
+
+/// Makes or replaces a file of this user. Written aside and renamed, so that a sidecar started at the same moment
+/// never reads half of it.
+pub(crate) fn replace(path: &Path, text: &str) -> Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let aside = path.with_file_name(format!("{name}.new-{}", std::process::id()));
     let write = || -> std::io::Result<()> {
         let mut file = fs::OpenOptions::new()
             .write(true)

@@ -5,31 +5,27 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use jiff::{Timestamp, tz::TimeZone};
 use serde::Serialize;
 
 use super::{Surroundings, wait_for};
-use crate::sidecars::{self, Sidecar};
+use crate::{
+    output::{self, Format},
+    sidecars::{self, Sidecar},
+};
 
 /// List the sidecars that run on this machine
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  outrigger list\n  outrigger list --output json")]
+#[command(after_help = "Examples:\n  outrigger list\n\n  # For scripts\n  outrigger list --output json")]
 pub(super) struct ListFlags {
     /// How to print: table, json or yaml
     #[arg(short = 'o', long, value_enum, default_value = "table")]
-    output: Output,
+    output: Format,
     /// List in Kubernetes
     #[arg(short = 'k', long, hide = true)]
     kubernetes: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    Table,
-    Json,
-    Yaml,
 }
 
 /// One line; names and order are upstream's (`standalone.ListOutput`).
@@ -57,9 +53,6 @@ struct Row<'a> {
 
 impl<'a> Row<'a> {
     fn of(sidecar: &'a Sidecar, now: SystemTime, zone: &TimeZone) -> Self {
-        let created = Timestamp::try_from(sidecar.created)
-            .unwrap_or_default()
-            .to_zoned(zone.clone());
         Self {
             app_id: &sidecar.app_id,
             http_port: sidecar.http_port,
@@ -68,8 +61,7 @@ impl<'a> Row<'a> {
             metrics_enabled: sidecar.metrics_enabled,
             command: shortened(sidecar.attribute("appCommand"), 20),
             age: age(now.duration_since(sidecar.created).unwrap_or_default()),
-            // The point before the seconds is upstream's.
-            created: created.strftime("%Y-%m-%d %H:%M.%S").to_string(),
+            created: written(sidecar.created, zone),
             daprd_pid: sidecar.pid,
             cli_pid: sidecar.process("cliPID"),
             app_pid: sidecar.process("appPID"),
@@ -129,57 +121,14 @@ pub(super) fn main(flags: &ListFlags, _around: &Surroundings) -> Result<ExitCode
         .iter()
         .map(|sidecar| Row::of(sidecar, now, &zone))
         .collect();
-    match flags.output {
-        Output::Json => println!(
-            "{}",
-            serde_json::to_string_pretty(&rows).context("cannot write JSON")?
-        ),
-        Output::Yaml => print!("{}", yaml(&rows)?),
-        Output::Table if rows.is_empty() => println!("No Dapr instances found."),
-        Output::Table => print!("{}", table(&rows)),
-    }
+    output::rows(
+        flags.output,
+        &rows,
+        HEADINGS,
+        Row::cells,
+        "No Dapr instances found.",
+    )?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn yaml(rows: &[Row<'_>]) -> Result<String> {
-    let serde_json::Value::Array(rows) = serde_json::to_value(rows).context("cannot write YAML")? else {
-        return Ok(String::new());
-    };
-    if rows.is_empty() {
-        return Ok("[]\n".to_owned());
-    }
-    let mut text = String::new();
-    for row in rows.iter().filter_map(serde_json::Value::as_object) {
-        for (index, (key, value)) in row.iter().enumerate() {
-            // JSON scalars are YAML scalars.
-            text.push_str(&format!(
-                "{} {key}: {value}\n",
-                if index == 0 { "-" } else { " " }
-            ));
-        }
-    }
-    Ok(text)
-}
-
-/// Columns as wide as their longest cell, two spaces apart.
-fn table(rows: &[Row<'_>]) -> String {
-    let cells: Vec<[String; 13]> = rows.iter().map(Row::cells).collect();
-    let headings = HEADINGS.map(str::to_owned);
-    let all = || std::iter::once(&headings).chain(&cells);
-    let widths: Vec<usize> = (0..HEADINGS.len())
-        .map(|column| all().map(|row| row[column].chars().count()).max().unwrap_or(0))
-        .collect();
-    let mut text = String::new();
-    for row in all() {
-        let line: Vec<String> = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:<width$}"))
-            .collect();
-        text.push_str(line.join("  ").trim_end());
-        text.push('\n');
-    }
-    text
 }
 
 fn shortened(text: &str, length: usize) -> String {
@@ -190,8 +139,21 @@ fn shortened(text: &str, length: usize) -> String {
     format!("{start}...")
 }
 
+/// A moment as upstream writes it, in the machine's zone.
+pub(super) fn created(moment: SystemTime) -> String {
+    written(moment, &TimeZone::system())
+}
+
+fn written(moment: SystemTime, zone: &TimeZone) -> String {
+    let moment = Timestamp::try_from(moment)
+        .unwrap_or_default()
+        .to_zoned(zone.clone());
+    // The point before the seconds is upstream's.
+    moment.strftime("%Y-%m-%d %H:%M.%S").to_string()
+}
+
 /// In the largest unit that is full (upstream `pkg/age`).
-fn age(age: Duration) -> String {
+pub(super) fn age(age: Duration) -> String {
     let seconds = age.as_secs();
     match seconds {
         0..=60 => format!("{seconds}s"),
@@ -204,6 +166,7 @@ fn age(age: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sidecar_api::{Address, SidecarApi};
 
     fn sidecar() -> Sidecar {
         Sidecar {
@@ -216,6 +179,10 @@ mod tests {
             max_body_size: 4 << 20,
             read_buffer_size: 4096,
             created: SystemTime::UNIX_EPOCH,
+            components: None,
+            resources_paths: Vec::new(),
+            config_paths: Vec::new(),
+            api: SidecarApi::new(Address::Port(3500), None),
             attributes: [("cliPID", "5"), ("appCommand", "node a-very-long-name.js")]
                 .map(|(key, value)| (key.to_owned(), value.to_owned()))
                 .into(),
@@ -230,7 +197,7 @@ mod tests {
             SystemTime::UNIX_EPOCH + Duration::from_secs(200),
             &TimeZone::UTC,
         );
-        let table = table(std::slice::from_ref(&row));
+        let table = output::table(HEADINGS, vec![row.cells()]);
         let mut lines = table.lines();
         assert!(
             lines
@@ -250,7 +217,6 @@ mod tests {
             (&json["appId"], &json["cliPid"], &json["appPid"]),
             (&"orders".into(), &5.into(), &0.into())
         );
-        assert!(yaml(&[row]).unwrap().starts_with("- "));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `outrigger logs`: what the apps of a run file wrote into their log files.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     fs::File,
     io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
@@ -13,7 +13,11 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use super::{Surroundings, wait_for};
-use crate::{run::run_file, sidecars};
+use crate::{
+    output::{self, TextFormat},
+    run::run_file,
+    sidecars,
+};
 
 /// How often files that are followed are looked at.
 const LOOK: Duration = Duration::from_millis(200);
@@ -42,6 +46,9 @@ pub(super) struct LogsFlags {
     /// The run file, for a run that has ended; the dapr.yaml of this folder if not given
     #[arg(short = 'f', long)]
     run_file: Option<PathBuf>,
+    /// How to print: text, or json for one object with file and line each
+    #[arg(short = 'o', long, value_enum, default_value = "text")]
+    output: TextFormat,
     /// Logs in Kubernetes
     #[arg(short = 'k', long, hide = true)]
     kubernetes: bool,
@@ -71,6 +78,8 @@ pub(super) fn main(flags: &LogsFlags, around: &Surroundings) -> Result<ExitCode>
     let paths = wait_for(find(flags, around))?;
     let mut printer = Printer {
         several: paths.len() > 1,
+        json: flags.output == TextFormat::Json,
+        rest: HashMap::new(),
         last: None,
     };
     let mut files = Vec::with_capacity(paths.len());
@@ -89,6 +98,7 @@ pub(super) fn main(flags: &LogsFlags, around: &Surroundings) -> Result<ExitCode>
         files.push((path, reader));
     }
     if !flags.follow {
+        printer.finish()?;
         return Ok(ExitCode::SUCCESS);
     }
     wait_for(async {
@@ -230,13 +240,22 @@ fn last_lines(reader: &mut BufReader<File>, count: usize) -> Result<Vec<u8>> {
 /// Prints pieces of files, with a heading whenever the file changes, as `tail` does.
 struct Printer {
     several: bool,
+    json: bool,
+    /// Lines that are not complete yet, by file; for JSON.
+    rest: HashMap<PathBuf, Vec<u8>>,
     last: Option<PathBuf>,
 }
+
+/// Longest line kept until its end comes; a longer one is printed in pieces.
+const MAX_LINE: usize = 1 << 20;
 
 impl Printer {
     fn print(&mut self, path: &Path, text: &[u8]) -> Result<()> {
         if text.is_empty() {
             return Ok(());
+        }
+        if self.json {
+            return self.objects(path, text);
         }
         let mut output = std::io::stdout().lock();
         if self.several && self.last.as_deref() != Some(path) {
@@ -250,6 +269,31 @@ impl Printer {
             .context("cannot print")
     }
 
+    /// Prints each complete line as an object.
+    fn objects(&mut self, path: &Path, text: &[u8]) -> Result<()> {
+        let mut rest = self.rest.remove(path).unwrap_or_default();
+        rest.extend_from_slice(text);
+        let mut lines: Vec<&[u8]> = rest.split(|byte| *byte == b'\n').collect();
+        let last = lines.pop().unwrap_or_default();
+        let whole = last.len() >= MAX_LINE;
+        for line in lines.into_iter().chain(whole.then_some(last)) {
+            object(path, line)?;
+        }
+        if !whole {
+            let last = last.to_vec();
+            self.rest.insert(path.to_owned(), last);
+        }
+        Ok(())
+    }
+
+    /// Prints what has no line end.
+    fn finish(self) -> Result<()> {
+        for (path, line) in self.rest.iter().filter(|(_, line)| !line.is_empty()) {
+            object(path, line)?;
+        }
+        Ok(())
+    }
+
     fn copy(&mut self, path: &Path, reader: &mut BufReader<File>) -> Result<()> {
         let mut chunk = vec![0; 64 * 1024];
         loop {
@@ -260,6 +304,12 @@ impl Printer {
             self.print(path, &chunk[..read])?;
         }
     }
+}
+
+fn object(path: &Path, line: &[u8]) -> Result<()> {
+    let text = String::from_utf8_lossy(line);
+    let object = serde_json::json!({ "file": path, "line": text.trim_end_matches('\r') });
+    output::print(format!("{object}\n").as_bytes())
 }
 
 #[cfg(test)]

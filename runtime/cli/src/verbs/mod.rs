@@ -1,9 +1,20 @@
 //! The verbs of `outrigger` and what they share.
 
 mod audit;
+mod backup;
+mod checksum;
+mod completion;
 mod component;
+mod components;
+mod configurations;
+mod doctor;
+mod init;
+mod invoke;
 mod list;
 mod logs;
+mod payload;
+mod publish;
+mod state;
 mod stop;
 mod version;
 
@@ -13,7 +24,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use outrigger_types::Environment;
 
 use crate::{
@@ -27,9 +38,13 @@ Examples:
   outrigger run --app-id orders --app-port 3000 -- node app.js
   outrigger run -f dapr.yaml
   outrigger list
+  outrigger invoke --app-id orders --method list --verb GET
+  outrigger publish --publish-app-id orders --pubsub pubsub --topic placed --data '{\"id\": 7}'
   outrigger logs --app-id orders --follow
   outrigger stop --app-id orders
   outrigger component serve state.sqlite
+
+  # The sidecar alone, with daprd's flags
   outrigger daprd --app-id orders --app-port 3000";
 
 /// A distributed application runtime: sidecar, control plane and command line in one program
@@ -49,15 +64,29 @@ struct Cli {
     verb: Option<Verb>,
 }
 
+/// The verb table: one file of this folder for each, one line in [`answer`] for each.
 #[derive(Debug, Subcommand)]
 enum Verb {
     Run(Box<run::RunFlags>),
     Stop(stop::StopFlags),
+    #[command(visible_alias = "ls")]
     List(list::ListFlags),
     Logs(logs::LogsFlags),
     Component(component::ComponentFlags),
+    Invoke(invoke::InvokeFlags),
+    Publish(publish::PublishFlags),
+    State(state::StateFlags),
+    Components(components::ComponentsFlags),
+    Configurations(configurations::ConfigurationsFlags),
+    Doctor(doctor::DoctorFlags),
+    Backup(backup::BackupFlags),
+    Restore(backup::RestoreFlags),
+    Init(init::InitFlags),
+    Uninstall(init::UninstallFlags),
+    Completion(completion::CompletionFlags),
     Version(version::VersionFlags),
     Audit(audit::AuditFlags),
+    BuildInfo(version::BuildInfoFlags),
 }
 
 /// What a verb knows of the world; read once.
@@ -71,9 +100,15 @@ pub(crate) struct Surroundings {
     pub(crate) runtime_path: Option<PathBuf>,
 }
 
-/// Runs the verb that the arguments name. Usage errors leave with 2, failures with 1.
-pub(crate) fn main(args: &[String], environment: Environment) -> ExitCode {
-    let cli = match Cli::try_parse_from(std::iter::once("outrigger").chain(args.iter().map(String::as_str))) {
+/// Runs the verb that the arguments name. Usage errors leave with 2, failures with 1. `name` is what this program was
+/// called by.
+pub(crate) fn main(name: &str, args: &[String], environment: Environment) -> ExitCode {
+    let name = if name == DAPR { DAPR } else { OUTRIGGER };
+    let words = std::iter::once(name).chain(args.iter().map(String::as_str));
+    let parsed = command(name)
+        .try_get_matches_from(words)
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
@@ -81,7 +116,7 @@ pub(crate) fn main(args: &[String], environment: Environment) -> ExitCode {
         }
     };
     let console = Console::new(cli.log_as_json, &environment);
-    match answer(cli, environment, console) {
+    match answer(cli, name, environment, console) {
         Ok(code) => code,
         Err(error) => {
             console.say(Status::Failure, &format!("{error:#}"));
@@ -90,17 +125,50 @@ pub(crate) fn main(args: &[String], environment: Environment) -> ExitCode {
     }
 }
 
-fn answer(cli: Cli, environment: Environment, console: Console) -> Result<ExitCode> {
+/// The names of the command line: ours, and the one whose place it can take.
+const OUTRIGGER: &str = "outrigger";
+const DAPR: &str = "dapr";
+
+/// The command as it was called: examples are to be typed, so they bear that name.
+fn command(name: &'static str) -> clap::Command {
+    fn renamed(command: clap::Command, name: &str) -> clap::Command {
+        let examples = command.get_after_help().map(ToString::to_string);
+        let command = match examples {
+            Some(text) => command.after_help(text.replace("outrigger ", &format!("{name} "))),
+            None => command,
+        };
+        let verbs: Vec<String> = command
+            .get_subcommands()
+            .map(|verb| verb.get_name().to_owned())
+            .collect();
+        verbs.into_iter().fold(command, |command, verb| {
+            command.mut_subcommand(verb, |verb| renamed(verb, name))
+        })
+    }
+    let command = Cli::command();
+    if name == OUTRIGGER {
+        return command;
+    }
+    renamed(command.name(name).bin_name(name), name)
+}
+
+fn answer(cli: Cli, name: &'static str, environment: Environment, console: Console) -> Result<ExitCode> {
     let verb = match cli.verb {
         _ if cli.version => Verb::Version(version::VersionFlags::default()),
         Some(verb) => verb,
         None => {
-            Cli::command().print_help().context("cannot print the help")?;
+            command(name).print_help().context("cannot print the help")?;
             return Ok(ExitCode::SUCCESS);
         }
     };
-    if let Verb::Version(flags) = &verb {
-        return version::main(flags, environment.non_empty("OUTRIGGER_DAPRD").map(Path::new));
+    // Those that need nothing of the world: they work without a home.
+    match &verb {
+        Verb::Version(flags) => {
+            return version::main(flags, environment.non_empty("OUTRIGGER_DAPRD").map(Path::new));
+        }
+        Verb::BuildInfo(flags) => return version::build_info(flags),
+        Verb::Completion(flags) => return completion::main(flags, command(name), name),
+        _ => {}
     }
     let around = Surroundings {
         folders: Folders::of(&environment, rustix::process::getuid().as_raw())?,
@@ -115,8 +183,18 @@ fn answer(cli: Cli, environment: Environment, console: Console) -> Result<ExitCo
         Verb::List(flags) => list::main(&flags, &around),
         Verb::Logs(flags) => logs::main(&flags, &around),
         Verb::Component(flags) => component::main(flags, &around),
-        Verb::Version(flags) => version::main(&flags, None),
         Verb::Audit(flags) => audit::main(&flags, &around),
+        Verb::Invoke(flags) => invoke::main(&flags, &around),
+        Verb::Publish(flags) => publish::main(&flags, &around),
+        Verb::State(flags) => state::main(&flags, &around),
+        Verb::Components(flags) => components::main(&flags, &around),
+        Verb::Configurations(flags) => configurations::main(&flags, &around),
+        Verb::Doctor(flags) => doctor::main(&flags, &around),
+        Verb::Backup(flags) => backup::backup(&flags, &around),
+        Verb::Restore(flags) => backup::restore(&flags, &around),
+        Verb::Init(flags) => init::init(&flags, &around),
+        Verb::Uninstall(flags) => init::uninstall(&flags, &around),
+        Verb::Version(_) | Verb::BuildInfo(_) | Verb::Completion(_) => Ok(ExitCode::SUCCESS),
     }
 }
 
@@ -129,19 +207,38 @@ fn wait_for<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
         .block_on(work)
 }
 
-/// The only output format some verbs know beside text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum JsonOutput {
-    Json,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn flags_are_consistent() {
-        Cli::command().debug_assert();
+        command(OUTRIGGER).debug_assert();
+        command(DAPR).debug_assert();
+    }
+
+    #[test]
+    fn every_verb_has_examples_under_the_name_it_was_called_by() {
+        fn check(command: &clap::Command, name: &str, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(
+                help.contains("Examples:") && help.contains(&format!("{name} ")),
+                "{path}"
+            );
+            assert!(
+                name == OUTRIGGER || !help.contains("outrigger "),
+                "{path}: {help}"
+            );
+            command
+                .get_subcommands()
+                .for_each(|verb| check(verb, name, &path));
+        }
+        check(&command(OUTRIGGER), OUTRIGGER, "");
+        check(&command(DAPR), DAPR, "");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::{Surroundings, wait_for};
 use crate::{
     console::Status,
     group::runs,
+    output::{self, TextFormat},
     run::{control, run_file},
     sidecars,
 };
@@ -28,7 +29,7 @@ const LOOK: Duration = Duration::from_millis(25);
 /// Stop sidecars and their apps
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  outrigger stop --app-id orders\n  outrigger stop orders cart\n\n  # Everything a run file started\n  outrigger stop -f dapr.yaml\n  outrigger stop -f ./shop"
+    after_help = "Examples:\n  outrigger stop --app-id orders\n  outrigger stop orders cart --output json\n\n  # Everything a run file started\n  outrigger stop -f dapr.yaml\n  outrigger stop -f ./shop"
 )]
 pub(super) struct StopFlags {
     /// The id of an app to stop
@@ -37,6 +38,9 @@ pub(super) struct StopFlags {
     /// The run file, or its folder, whose apps to stop
     #[arg(short = 'f', long)]
     run_file: Option<PathBuf>,
+    /// How to print: text or json
+    #[arg(short = 'o', long, value_enum, default_value = "text")]
+    output: TextFormat,
     /// Stop in Kubernetes
     #[arg(short = 'k', long, hide = true)]
     kubernetes: bool,
@@ -57,19 +61,25 @@ pub(super) fn main(flags: &StopFlags, around: &Surroundings) -> Result<ExitCode>
 async fn stop(flags: &StopFlags, around: &Surroundings) -> Result<ExitCode> {
     let folder = around.folders.runs()?;
     let mut code = ExitCode::SUCCESS;
-    let mut say = |result: Result<()>, done: String, failed: String| match result {
-        Ok(()) => around.console.say(Status::Success, &done),
-        Err(error) => {
-            around
-                .console
-                .say(Status::Failure, &format!("{failed}: {error:#}"));
-            code = ExitCode::FAILURE;
+    let mut answers = Vec::new();
+    let json = flags.output == TextFormat::Json;
+    let mut say = |target: (&str, &str), result: Result<()>, done: String, failed: String| {
+        let error = result.as_ref().err().map(|error| format!("{error:#}"));
+        answers.push(serde_json::json!({ target.0: target.1, "stopped": error.is_none(), "error": error }));
+        match error {
+            None if json => {}
+            None => around.console.say(Status::Success, &done),
+            Some(error) => {
+                around.console.say(Status::Failure, &format!("{failed}: {error}"));
+                code = ExitCode::FAILURE;
+            }
         }
     };
     if let Some(path) = &flags.run_file {
         let path = run_file::absolute(&run_file::locate(path)?, &around.working_dir);
         let stopped = stop_run(&path, &folder).await;
         say(
+            ("runFile", &path.display().to_string()),
             stopped,
             "Dapr and app processes stopped successfully".to_owned(),
             "Failed to stop Dapr and app processes".to_owned(),
@@ -78,10 +88,14 @@ async fn stop(flags: &StopFlags, around: &Surroundings) -> Result<ExitCode> {
     for app_id in flags.app_ids.iter().chain(&flags.app_id) {
         let stopped = stop_app(app_id, &folder).await;
         say(
+            ("appId", app_id),
             stopped,
             format!("app stopped successfully: {app_id}"),
             format!("failed to stop app id {app_id}"),
         );
+    }
+    if json {
+        output::print(output::json(&answers)?.as_bytes())?;
     }
     Ok(code)
 }

@@ -1,19 +1,28 @@
-//! `outrigger version`.
+//! `outrigger version` and `build-info`.
 
 use std::{path::Path, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use super::JsonOutput;
+use crate::output::{self, TextFormat};
 
 /// Print the versions of this program and of the runtime it serves
 #[derive(Debug, Default, Args)]
 #[command(after_help = "Examples:\n  outrigger version\n  outrigger version --output json")]
 pub(super) struct VersionFlags {
-    /// How to print: json
-    #[arg(short = 'o', long, value_enum)]
-    output: Option<JsonOutput>,
+    /// How to print: text or json
+    #[arg(short = 'o', long, value_enum, default_value = "text")]
+    output: TextFormat,
+}
+
+/// Print what this program was built from
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  outrigger build-info\n  outrigger build-info --output json")]
+pub(super) struct BuildInfoFlags {
+    /// How to print: text or json
+    #[arg(short = 'o', long, value_enum, default_value = "text")]
+    output: TextFormat,
 }
 
 /// Prints the versions; `daprd` is the sidecar program that runs instead of ours.
@@ -27,14 +36,33 @@ pub(super) fn main(flags: &VersionFlags, daprd: Option<&Path>) -> Result<ExitCod
         }
     };
     let cli = env!("CARGO_PKG_VERSION");
-    match flags.output {
-        None => println!("CLI version: {cli} \nRuntime version: {runtime}"),
-        Some(JsonOutput::Json) => {
-            println!(
-                "{}",
-                serde_json::json!({ "Cli version": cli, "Runtime version": runtime })
-            );
+    let text = match flags.output {
+        TextFormat::Text => format!("CLI version: {cli} \nRuntime version: {runtime}\n"),
+        TextFormat::Json => {
+            let answer = serde_json::json!({ "Cli version": cli, "Runtime version": runtime });
+            format!("{answer}\n")
         }
-    }
+    };
+    output::print(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the build.
+pub(super) fn build_info(flags: &BuildInfoFlags) -> Result<ExitCode> {
+    let commit = option_env!("OUTRIGGER_COMMIT").unwrap_or("unknown");
+    let (version, runtime) = (env!("CARGO_PKG_VERSION"), outrigger_sidecar::RUNTIME_VERSION);
+    let system = format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH);
+    let text = match flags.output {
+        TextFormat::Text => format!(
+            "Version: {version}\nRuntime version: {runtime}\nGit Commit: {commit}\nGit Version: outrigger-{version}\nPlatform: {system}\n"
+        ),
+        TextFormat::Json => output::json(&serde_json::json!({
+            "version": version,
+            "runtimeVersion": runtime,
+            "gitCommit": commit,
+            "platform": system,
+        }))?,
+    };
+    output::print(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
