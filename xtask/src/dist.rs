@@ -1,4 +1,4 @@
-//! The release archive: one program, its licence, its README; debug symbols apart.
+//! The release archive: one program, its licence, its README, the todo app to try it on; debug symbols apart.
 
 use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
 
@@ -33,6 +33,11 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<()> {
     for file in ["LICENSE", "README.md", "CHANGELOG.md"] {
         fs::copy(repo::root().join(file), staged.join(file)).with_context(|| format!("copy {file}"))?;
     }
+    pack_todo(
+        &profile,
+        &staged.join("todo"),
+        &dist.join(format!("{name}-todo.debug")),
+    )?;
     let archive = dist.join(format!("{name}.tar.gz"));
     repo::step(
         "tar",
@@ -58,6 +63,31 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<()> {
         archive.display()
     );
     Ok(())
+}
+
+/// The reference app, so that `outrigger run -f todo` in the unpacked folder shows something: no compiler, no network.
+fn pack_todo(profile: &str, folder: &Path, symbols: &Path) -> anyhow::Result<()> {
+    // A build of its own: in the same one it could change the features of what was measured.
+    let programs = repo::build(profile, &["outrigger-todo"])?;
+    let source = repo::root().join("apps/todo");
+    let copy = |from: &Path, to: &Path| {
+        fs::copy(from, to)
+            .map(drop)
+            .with_context(|| format!("copy {}", from.display()))
+    };
+    fs::create_dir_all(folder.join("resources")).with_context(|| format!("create {}", folder.display()))?;
+    for file in ["dapr.yaml", "todo.sh"] {
+        copy(&source.join(file), &folder.join(file))?;
+    }
+    for entry in fs::read_dir(source.join("resources")).context("read the todo app's resources")? {
+        let from = entry.context("read the todo app's resources")?.path();
+        if let Some(file) = from.file_name() {
+            copy(&from, &folder.join("resources").join(file))?;
+        }
+    }
+    let program = folder.join("todo");
+    copy(&programs.join("todo"), &program)?;
+    split_symbols(&program, symbols)
 }
 
 /// Moves the debug symbols into a file of their own, which debuggers find by the link left behind.
