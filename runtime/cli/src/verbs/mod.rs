@@ -79,13 +79,13 @@ enum Verb {
     Components(components::ComponentsFlags),
     Configurations(configurations::ConfigurationsFlags),
     Doctor(doctor::DoctorFlags),
+    Audit(audit::AuditFlags),
     Backup(backup::BackupFlags),
     Restore(backup::RestoreFlags),
     Init(init::InitFlags),
     Uninstall(init::UninstallFlags),
     Completion(completion::CompletionFlags),
     Version(version::VersionFlags),
-    Audit(audit::AuditFlags),
     BuildInfo(version::BuildInfoFlags),
 }
 
