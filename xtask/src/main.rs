@@ -14,6 +14,7 @@ use std::process::ExitCode;
 mod args;
 mod bench;
 mod chaos;
+mod clients;
 mod conformance;
 mod contrib;
 mod dist;
@@ -46,8 +47,8 @@ const VERBS: &[Verb] = &[
     ),
     (
         "test",
-        "house rules, every crate's tests beside real servers, the Python example [--no-services] [--no-python] \
-         [-- cargo test args]",
+        "house rules, every crate's tests beside real servers, the Python example, other makers' clients [--no-services] \
+         [--no-python] [--no-clients] [-- cargo test args]",
         test::run,
     ),
     (
@@ -56,6 +57,11 @@ const VERBS: &[Verb] = &[
         services::run,
     ),
     ("example", "only the Python example's test", python::run),
+    (
+        "clients",
+        "run the SDKs of Dapr, as published, beside our sidecars [--only python,node,rust] [--daprd PATH] [--profile P]",
+        clients::run,
+    ),
     ("house", "layers, file lengths and links only", house::run),
     (
         "docs",

@@ -31,8 +31,8 @@ pub(crate) fn test() -> anyhow::Result<()> {
     )
 }
 
-/// Makes the environment once; a reason when it cannot be had.
-fn prepare(example: &Path, venv: &Path) -> Result<(), String> {
+/// Makes the environment once from the folder's `requirements.txt`; a reason when it cannot be had.
+pub(crate) fn prepare(example: &Path, venv: &Path) -> Result<(), String> {
     if repo::which("python3").is_none() {
         return Err("python3 is not here (apt-get install python3 python3-venv)".to_owned());
     }

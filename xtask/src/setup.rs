@@ -45,8 +45,15 @@ const TOOLS: &[Tool] = &[
     Tool {
         programs: &["python3"],
         probe: "--version",
-        purpose: "the Python example and its test",
+        purpose: "the Python example and the Python SDK beside our sidecar",
         obtain: "apt-get install python3 python3-venv",
+        required: false,
+    },
+    Tool {
+        programs: &["node"],
+        probe: "--version",
+        purpose: "the JavaScript SDK beside our sidecar (xtask clients)",
+        obtain: "install Node.js 20 or newer with npm",
         required: false,
     },
     Tool {

@@ -4,11 +4,12 @@ use std::thread;
 
 use anyhow::anyhow;
 
-use crate::{args::Args, house, python, repo, services::Services};
+use crate::{args::Args, clients, house, python, repo, services::Services};
 
-/// House rules first (a second), then all crates beside real servers, then the example in Python.
+/// House rules first (a second), then all crates beside real servers, then the example in Python and other makers' clients.
 pub(crate) fn run(mut args: Args) -> anyhow::Result<()> {
     let no_python = args.switch("--no-python");
+    let no_clients = args.switch("--no-clients");
     let no_services = args.switch("--no-services");
     let cargo_arguments = args.trailing();
     args.finish()?;
@@ -39,7 +40,12 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<()> {
     }
     if no_python {
         println!("==> examples/python-fastapi: skipped by --no-python");
+    } else {
+        python::test()?;
+    }
+    if no_clients {
+        println!("==> tests/clients: skipped by --no-clients");
         return Ok(());
     }
-    python::test()
+    clients::test()
 }
