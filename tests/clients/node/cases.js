@@ -41,6 +41,8 @@ async function fails(action, ...parts) {
     if (error instanceof Skipped) throw new Error("it did not fail");
     text = error?.error ? String(error.error) : String(error);
   }
+  // In the log, to be compared between sidecars.
+  console.error(`refused: ${text}`);
   if (!parts.some((part) => text.includes(part))) throw new Error(`it failed otherwise: ${text}`);
 }
 

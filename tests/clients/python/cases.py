@@ -45,6 +45,8 @@ def fails(action: Callable[[], object], *parts: str) -> str:
         action()
     except Exception as error:  # noqa: BLE001
         text = f"{type(error).__name__} {error}"
+        # In the log, to be compared between sidecars.
+        print(f"refused: {text}", file=sys.stderr, flush=True)
         assert any(part in text for part in parts), text
         return text
     raise AssertionError("it did not fail")

@@ -46,6 +46,8 @@ pub fn refused<T, E: Debug>(answer: Result<T, E>, parts: &[&str]) -> Outcome {
         return Err(End::Failed("it did not fail".to_owned()));
     };
     let text = format!("{error:?}");
+    // In the log, to be compared between sidecars.
+    eprintln!("refused: {text}");
     ensure(parts.iter().any(|part| text.contains(part)), text)
 }
 
