@@ -1,5 +1,6 @@
 """The Python SDK of Dapr, unchanged, beside two sidecars that `cargo xtask clients` starts."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -389,6 +390,10 @@ def conversation_alpha2():
     message = ConversationMessage(of_user=ConversationMessageOfUser(content=[ConversationMessageContent("hello")]))
     answer = one.converse_alpha2("echo", [ConversationInputAlpha2([message])])
     assert answer.outputs[0].choices[0].message.content == "hello", answer
+
+
+# Its cases come here, while both sidecars are there.
+importlib.import_module("asynchronous")
 
 
 @case("shutdown")
