@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use outrigger_sidecar_api::{ApiError, errors};
+use outrigger_sidecar_api::ApiError;
 use outrigger_sidecar_blocks::{ConfigurationStream, CryptoStream};
 use outrigger_sidecar_pubsub::TopicEventStream;
 use outrigger_sidecar_state::TraceInfo;
