@@ -22,7 +22,6 @@ use crate::{
         guard::{Guard, Program},
         http::free_ports,
     },
-    process::Service,
     python, repo,
     services::Services,
 };
@@ -207,7 +206,7 @@ fn one(client: &Client, sidecar: &Sidecar, mut program: Command) -> anyhow::Resu
             "SET_CONFIGURATION",
             repo::root().join(CLIENTS).join("set_configuration.py"),
         );
-    let mut running = Service::start(client.name, &mut program, &log)?;
+    let mut running = Program::start(&guard, client.name, &mut program, &log)?;
     let status = running.wait(LIMIT)?;
     let text = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
     let tally = Tally::read(&text);

@@ -7,8 +7,9 @@ use std::{
     io::Write,
     os::unix::process::CommandExt,
     path::Path,
-    process::{ChildStdin, Command, Stdio},
+    process::{ChildStdin, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -92,6 +93,11 @@ impl Program {
         self.service.pid()
     }
 
+    /// Waits until it ends by itself; at the deadline its group is killed and `None` returned.
+    pub(crate) fn wait(&mut self, limit: Duration) -> anyhow::Result<Option<ExitStatus>> {
+        self.service.wait(limit)
+    }
+
     /// Ends it at once, with all that it started.
     pub(crate) fn kill(&mut self) {
         self.service.kill();
@@ -111,7 +117,7 @@ impl Drop for Lease {
 
 #[cfg(test)]
 mod tests {
-    use std::{path::PathBuf, time::Duration};
+    use std::path::PathBuf;
 
     use super::*;
     use crate::process::until;
