@@ -49,7 +49,7 @@ pub(crate) fn rows<T: Serialize, const N: usize>(
 ) -> Result<()> {
     let text = match format {
         Format::Table if rows.is_empty() => format!("{empty}\n"),
-        Format::Table => table(headings, rows.iter().map(cells).collect()),
+        Format::Table => table(headings, &rows.iter().map(cells).collect::<Vec<_>>()),
         Format::Json => json(&rows)?,
         Format::Yaml => yaml(&serde_json::to_value(rows).context("cannot write YAML")?),
     };
@@ -73,9 +73,9 @@ pub(crate) fn print(bytes: &[u8]) -> Result<()> {
 }
 
 /// Columns as wide as their longest cell, two spaces apart.
-pub(crate) fn table<const N: usize>(headings: [&str; N], cells: Vec<[String; N]>) -> String {
+pub(crate) fn table<const N: usize>(headings: [&str; N], cells: &[[String; N]]) -> String {
     let headings = headings.map(str::to_owned);
-    let all = || std::iter::once(&headings).chain(&cells);
+    let all = || std::iter::once(&headings).chain(cells);
     let widths: Vec<usize> = (0..N)
         .map(|column| all().map(|row| row[column].chars().count()).max().unwrap_or(0))
         .collect();
@@ -231,6 +231,6 @@ mod tests {
             ["orders".to_owned(), "1".to_owned()],
             ["é".to_owned(), "22".to_owned()],
         ];
-        assert_eq!(table(["ID", "N"], cells), "ID      N\norders  1\né       22\n");
+        assert_eq!(table(["ID", "N"], &cells), "ID      N\norders  1\né       22\n");
     }
 }

@@ -20,6 +20,7 @@ pub(super) struct AuditFlags {
 enum AuditVerb {
     /// Follow a log's chain of hashes through the files put aside beside it; fails at the first line that was changed,
     /// added or taken out
+    #[command(after_help = "Examples:\n  outrigger audit verify ./audit.log")]
     Verify {
         /// The current file of the log
         path: PathBuf,

@@ -28,6 +28,7 @@ const HOST_APP: &str = "outrigger-component";
 
 /// Serve component types to other programs
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  outrigger component serve state.sqlite")]
 pub(super) struct ComponentFlags {
     #[command(subcommand)]
     verb: ComponentVerb,

@@ -197,7 +197,7 @@ mod tests {
             SystemTime::UNIX_EPOCH + Duration::from_secs(200),
             &TimeZone::UTC,
         );
-        let table = output::table(HEADINGS, vec![row.cells()]);
+        let table = output::table(HEADINGS, &[row.cells()]);
         let mut lines = table.lines();
         assert!(
             lines

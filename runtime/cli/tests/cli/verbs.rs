@@ -231,6 +231,8 @@ fn verbs_of(help: &str) -> Vec<String> {
     commands
         .lines()
         .take_while(|line| line.starts_with("  "))
+        // What stands deeper goes on with the line before.
+        .filter(|line| !line[2..].starts_with(' '))
         .filter_map(|line| line.split_whitespace().next())
         .filter(|verb| *verb != "help")
         .map(str::to_owned)

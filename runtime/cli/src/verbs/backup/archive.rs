@@ -269,7 +269,8 @@ mod tests {
         let temporary = tempfile::tempdir().unwrap();
         let (manifest, _) = made(temporary.path());
         let staging = temporary.path().join("staging");
-        let changed: [(&str, fn(&mut Manifest)); 5] = [
+        type Change = (&'static str, fn(&mut Manifest));
+        let changed: [Change; 5] = [
             ("version", |manifest| manifest.version = 2),
             ("checksum", |manifest| manifest.files[0].sha256 = "0".repeat(64)),
             ("no file", |manifest| {

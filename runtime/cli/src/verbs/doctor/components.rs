@@ -159,7 +159,7 @@ async fn examine(
         Outcome::UnknownType => findings.push(unknown_type(component)),
         Outcome::Invalid(error) => {
             let text = format!("{name}: {}", error.chain());
-            let place = setting_named(&error, component).unwrap_or_default();
+            let place = setting_named(error, component).unwrap_or_default();
             let cure = "correct spec.metadata; a sidecar would not start with it";
             findings.push(Finding::error(CHECK, text).cure(cure).at_setting(origin, &place));
         }
