@@ -281,7 +281,7 @@ async fn a_canary_secret_is_audited_by_name_and_its_value_leaks_nowhere() {
         Method::POST,
         &sidecar.url("/v1.0/bindings/referring"),
         &token,
-        &operation,
+        operation,
     ));
     pages.push(failed.await.unwrap().text());
     assert_eq!(

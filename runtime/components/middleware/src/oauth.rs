@@ -225,16 +225,19 @@ pub(crate) mod fake {
     /// What the endpoint was asked, in order: the `Authorization` header and the form.
     pub(crate) type Asked = Arc<Mutex<Vec<(String, Vec<(String, String)>)>>>;
 
+    /// Status, content type and body.
+    type Answer = (u16, &'static str, String);
+
     #[derive(Clone)]
     pub(crate) struct FakeEndpoint {
         pub(crate) asked: Asked,
-        answers: Arc<Mutex<Vec<(u16, &'static str, String)>>>,
+        answers: Arc<Mutex<Vec<Answer>>>,
         pub(crate) url: String,
     }
 
     impl FakeEndpoint {
         /// Answers in this order: status, content type, body; the last one for ever.
-        pub(crate) async fn start(answers: Vec<(u16, &'static str, String)>) -> Self {
+        pub(crate) async fn start(answers: Vec<Answer>) -> Self {
             let mut endpoint = Self {
                 asked: Asked::default(),
                 answers: Arc::new(Mutex::new(answers)),

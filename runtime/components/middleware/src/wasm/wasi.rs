@@ -35,7 +35,7 @@ impl World {
     pub(super) fn new(strict: bool) -> Self {
         Self {
             strict,
-            clock: u64::try_from(since_1970().as_secs()).unwrap_or(0) * 1_000_000_000,
+            clock: since_1970().as_secs().saturating_mul(1_000_000_000),
             random: 42,
             output: Vec::new(),
         }

@@ -21,11 +21,13 @@ use tokio::sync::watch;
 
 use super::CONSUL;
 
+/// Instances by service, and the index of the last change.
+type Services = (u64, HashMap<String, Vec<Value>>);
+
 /// An agent that knows what it is told: enough of Consul's HTTP API for a resolver, blocking queries included.
 #[derive(Clone)]
 struct Fake {
-    /// Instances by service, and the index of the last change.
-    services: Arc<watch::Sender<(u64, HashMap<String, Vec<Value>>)>>,
+    services: Arc<watch::Sender<Services>>,
     /// Path, query and headers of every request.
     asked: Arc<Mutex<Vec<(String, String, HeaderMap)>>>,
     registered: Arc<Mutex<Vec<Value>>>,

@@ -28,16 +28,12 @@ impl State {
     }
 }
 
-fn failed(error: Error) -> Status {
-    status(&error)
-}
-
 /// The error of many operations: the first one's, as the protocol has one answer for all.
 fn all<T>(answers: Vec<Result<T, Error>>) -> Result<(), Status> {
     answers
         .into_iter()
         .find_map(Result::err)
-        .map_or(Ok(()), |error| Err(failed(error)))
+        .map_or(Ok(()), |error| Err(status(&error)))
 }
 
 fn read_options(request: &pb::GetRequest) -> ReadOptions {
@@ -70,7 +66,10 @@ impl StateStore for State {
     ) -> Result<Response<pb::DeleteResponse>, Status> {
         let store = self.instances.of(&request)?;
         let operation = wire::from_delete(request.into_inner());
-        store.transact(vec![operation]).await.map_err(failed)?;
+        store
+            .transact(vec![operation])
+            .await
+            .map_err(|error| status(&error))?;
         Ok(Response::new(pb::DeleteResponse {}))
     }
 
@@ -78,7 +77,10 @@ impl StateStore for State {
         let store = self.instances.of(&request)?;
         let request = request.into_inner();
         let options = read_options(&request);
-        let item = store.get(&request.key.into(), &options).await.map_err(failed)?;
+        let item = store
+            .get(&request.key.into(), &options)
+            .await
+            .map_err(|error| status(&error))?;
         Ok(Response::new(item.map_or_else(
             pb::GetResponse::default,
             |item| pb::GetResponse {
@@ -92,15 +94,18 @@ impl StateStore for State {
 
     async fn set(&self, request: Request<pb::SetRequest>) -> Result<Response<pb::SetResponse>, Status> {
         let store = self.instances.of(&request)?;
-        let operation = wire::from_set(request.into_inner()).map_err(failed)?;
-        store.transact(vec![operation]).await.map_err(failed)?;
+        let operation = wire::from_set(request.into_inner()).map_err(|error| status(&error))?;
+        store
+            .transact(vec![operation])
+            .await
+            .map_err(|error| status(&error))?;
         Ok(Response::new(pb::SetResponse {}))
     }
 
     async fn ping(&self, request: Request<pb::PingRequest>) -> Result<Response<pb::PingResponse>, Status> {
         // Before the first Init there is only the process to answer for.
         if let Ok(store) = self.instances.of(&request) {
-            store.ping().await.map_err(failed)?;
+            store.ping().await.map_err(|error| status(&error))?;
         }
         Ok(Response::new(pb::PingResponse {}))
     }
@@ -175,7 +180,9 @@ impl StateStore for State {
             .into_iter()
             .map(wire::from_set)
             .collect();
-        all(store.apply_each(operations.map_err(failed)?).await)?;
+        all(store
+            .apply_each(operations.map_err(|error| status(&error))?)
+            .await)?;
         Ok(Response::new(pb::BulkSetResponse {}))
     }
 }
@@ -188,7 +195,7 @@ impl TransactionalStateStore for State {
     ) -> Result<Response<pb::TransactionalStateResponse>, Status> {
         let store = self.instances.of(&request)?;
         if !store.capabilities().transactional {
-            return Err(failed(Error::unsupported(
+            return Err(status(&Error::unsupported(
                 "the state store does not support transactions",
             )));
         }
@@ -207,13 +214,13 @@ impl TransactionalStateStore for State {
                 }
             }
             operations.push(match operation.request {
-                Some(Change::Set(set)) => wire::from_set(set).map_err(failed)?,
+                Some(Change::Set(set)) => wire::from_set(set).map_err(|error| status(&error))?,
                 Some(Change::Delete(delete)) => wire::from_delete(delete),
                 None => return Err(Status::invalid_argument("an operation is neither set nor delete")),
             });
         }
         if !operations.is_empty() {
-            store.transact(operations).await.map_err(failed)?;
+            store.transact(operations).await.map_err(|error| status(&error))?;
         }
         Ok(Response::new(pb::TransactionalStateResponse {}))
     }
@@ -224,12 +231,15 @@ impl QueriableStateStore for State {
     async fn query(&self, request: Request<pb::QueryRequest>) -> Result<Response<pb::QueryResponse>, Status> {
         let store = self.instances.of(&request)?;
         let request = request.into_inner();
-        let asked = query::from_wire(request.query.unwrap_or_default()).map_err(failed)?;
+        let asked = query::from_wire(request.query.unwrap_or_default()).map_err(|error| status(&error))?;
         let options = ReadOptions {
             metadata: wire::from_map(request.metadata),
             ..ReadOptions::default()
         };
-        let found = store.query(asked, options).await.map_err(failed)?;
+        let found = store
+            .query(asked, options)
+            .await
+            .map_err(|error| status(&error))?;
         Ok(Response::new(pb::QueryResponse {
             items: found
                 .items

@@ -325,7 +325,7 @@ async fn subtle_operations_are_off_unless_the_feature_is_on() {
             &service.endpoints(),
             Method::POST,
             "v1.0-alpha1",
-            route,
+            &route,
             &params,
             post("{}"),
         )
