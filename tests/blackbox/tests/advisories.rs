@@ -192,25 +192,6 @@ async fn go_2024_2879_no_token_leaves_for_another_app() {
     }
 }
 
-/// Sends bytes and reads until the server closes, or is silent for a moment after its first words.
-async fn exchange(port: u16, bytes: &[u8]) -> Vec<u8> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-    stream.write_all(bytes).await.unwrap();
-    let mut answer = Vec::new();
-    let mut chunk = [0; 4_096];
-    loop {
-        let patience = if answer.is_empty() {
-            PATIENCE
-        } else {
-            Duration::from_secs(1)
-        };
-        match tokio::time::timeout(patience, stream.read(&mut chunk)).await {
-            Ok(Ok(length)) if length > 0 => answer.extend_from_slice(&chunk[..length]),
-            _ => return answer,
-        }
-    }
-}
-
 /// A gRPC path without its slash matched no deny rule and was served all the same (CVE-2026-33186).
 #[tokio::test]
 async fn cve_2026_33186_a_grpc_path_without_its_slash_is_not_served() {

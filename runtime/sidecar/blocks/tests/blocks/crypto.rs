@@ -310,22 +310,21 @@ async fn subtle_operations_are_off_unless_the_feature_is_on() {
         .await
         .unwrap_err();
     assert_eq!(error.message(), "this API is currently not implemented");
-    for operation in [
-        "getkey",
-        "encrypt",
-        "decrypt",
-        "wrapkey",
-        "unwrapkey",
-        "sign",
-        "verify",
+    for route in [
+        "subtlecrypto/{name}/getkey",
+        "subtlecrypto/{name}/encrypt",
+        "subtlecrypto/{name}/decrypt",
+        "subtlecrypto/{name}/wrapkey",
+        "subtlecrypto/{name}/unwrapkey",
+        "subtlecrypto/{name}/sign",
+        "subtlecrypto/{name}/verify",
     ] {
-        let route = format!("subtlecrypto/{{name}}/{operation}");
         let params = [("name", "vault")];
         let answer = call(
             &service.endpoints(),
             Method::POST,
             "v1.0-alpha1",
-            &route,
+            route,
             &params,
             post("{}"),
         )
