@@ -1,16 +1,9 @@
 //! Dapr's published advisories, one test each: what was possible there is not possible here (pains X1, X2).
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use http::{Method, Request};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
 
 use crate::support::{
     PATIENCE,
