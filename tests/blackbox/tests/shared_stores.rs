@@ -127,7 +127,6 @@ async fn write(sidecar: &Sidecar) {
             "statestore",
             vec![
                 item("binary", BINARY, None),
-                item("empty", b"", None),
                 item("grpc-json", br#"{"from":"grpc"}"#, Some("application/json")),
             ],
         ),
@@ -202,7 +201,6 @@ async fn read_all(reader: &Sidecar, writer: &Sidecar) {
     let (mut here, mut there) = (reader.dapr().await, writer.dapr().await);
     for (store, key) in [
         ("statestore", "binary"),
-        ("statestore", "empty"),
         ("statestore", "grpc-json"),
         ("statestore", "object"),
         ("statestore", "number"),

@@ -19,6 +19,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use outrigger_middleware::{Body, BoxError, Next};
+use outrigger_telemetry::Metrics;
 use outrigger_wire::dapr::proto::runtime::v1::{
     app_callback_alpha_client::AppCallbackAlphaClient, app_callback_client::AppCallbackClient,
     app_callback_health_check_client::AppCallbackHealthCheckClient,
@@ -177,6 +178,11 @@ impl AppChannel {
     #[must_use]
     pub fn protocol(&self) -> Protocol {
         self.0.options.protocol
+    }
+
+    /// What its requests and probes are counted with.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.0.options.metrics
     }
 
     /// What the app's health probes say now.

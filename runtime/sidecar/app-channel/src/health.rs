@@ -101,8 +101,13 @@ impl AppChannel {
     }
 
     async fn probe_once(&self, options: &HealthOptions) -> HealthStatus {
+        let began = std::time::Instant::now();
+        let metrics = self.metrics();
         if let Some(app) = self.grpc() {
-            return match app.health_check().health_check(()).await {
+            let answer = app.health_check().health_check(()).await;
+            let code = answer.as_ref().err().map_or(tonic::Code::Ok, tonic::Status::code);
+            metrics.grpc_health_probe(i32::from(code), began.elapsed());
+            return match answer {
                 Ok(_) => HealthStatus::Up,
                 Err(status) => HealthStatus::Down(format!("Health check failed: {}", status.message())),
             };
@@ -114,14 +119,17 @@ impl AppChannel {
         };
         match self.send_unchecked(request).await {
             Ok(response) if response.status().is_success() => {
+                let status = response.status().as_u16();
                 // Read to the end so that the connection can serve again.
                 let _ = response.into_body().collect().await;
+                metrics.http_health_probe(status, began.elapsed());
                 HealthStatus::Up
             }
-            Ok(response) => HealthStatus::Down(format!(
-                "Health check failed with status code: {}",
-                response.status().as_u16()
-            )),
+            Ok(response) => {
+                let status = response.status().as_u16();
+                metrics.http_health_probe(status, began.elapsed());
+                HealthStatus::Down(format!("Health check failed with status code: {status}"))
+            }
             Err(error) => HealthStatus::Down(format!("Network error: {error}")),
         }
     }

@@ -236,6 +236,7 @@ impl SecretsService {
         })?;
         secrets.retain(|name, _| self.allowed(store_name, name));
         if self.audit.is_enabled() {
+            self.record(store_name, None, AuditDecision::Allowed, trace);
             for name in secrets.keys() {
                 self.record(store_name, Some(name), AuditDecision::Allowed, trace);
             }
