@@ -101,7 +101,7 @@ async fn two_windows_stay_in_step_and_catch_up() {
     browser
         .wait(
             &one,
-            "document.querySelectorAll('.service[data-state=up]').length === 5",
+            "document.querySelectorAll('.service[data-state=up]').length === 6",
         )
         .await;
     browser

@@ -268,9 +268,10 @@ impl InvocationService {
             ));
         }
         let context = span
-            .filter(|span| span.is_sent_on())
+            .filter(|span| span.is_valid())
             .cloned()
-            .or_else(|| trace_of(pairs, from_http));
+            .or_else(|| trace_of(pairs, from_http))
+            .or_else(|| span.filter(|span| span.is_sent_on()).cloned());
         if let Some(context) = context {
             tracing_context::put_grpc(&mut metadata, &context);
         }

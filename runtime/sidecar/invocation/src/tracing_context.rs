@@ -57,22 +57,26 @@ pub(crate) fn put_grpc(headers: &mut HeaderMap, context: &SpanContext) {
     }
 }
 
-/// Hands the context to an HTTP app or caller: the span's where there is one, else what came with the message.
+/// Hands the context to an HTTP app or caller: the span's where it is valid, else what came with the message, else
+/// the empty one that stands for tracing that is off.
 pub(crate) fn put_http_of(message: &mut HttpHeaders, span: Option<&SpanContext>) {
-    if let Some(span) = span.filter(|span| span.is_sent_on()) {
+    if let Some(span) = span.filter(|span| span.is_valid()) {
         put_http(&mut message.headers, span);
         return;
     }
     if message.from_grpc {
         if let Some(context) = message.grpc_trace.as_deref().and_then(SpanContext::from_binary) {
             put_http(&mut message.headers, &context);
+            return;
         }
-        return;
-    }
-    if let Some(parent) = message.traceparent.take() {
+    } else if let Some(parent) = message.traceparent.take() {
         message.headers.insert(PARENT, parent);
         if let Some(state) = message.tracestate.take() {
             message.headers.insert(STATE, state);
         }
+        return;
+    }
+    if let Some(span) = span.filter(|span| span.is_sent_on()) {
+        put_http(&mut message.headers, span);
     }
 }
