@@ -152,7 +152,7 @@ fn a_damaged_backup_is_refused_whole() {
     let (status, said) = home.outrigger(&["restore", "b.tar.gz", "--to", "there"]);
     assert!(status.success(), "{said}");
     assert_eq!(
-        fs::read_to_string(home.path("there/work/resources/s.yaml")).unwrap(),
+        fs::read_to_string(home.path("there").join("work").join("resources/s.yaml")).unwrap(),
         text
     );
     let (_, said) = home.outrigger(&["restore", "b.tar.gz"]);
