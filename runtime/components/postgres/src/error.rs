@@ -102,6 +102,20 @@ pub(crate) fn lost_to_another(error: &tokio_postgres::Error) -> bool {
     )
 }
 
+/// Whether another session created the same thing meanwhile. Which of these it is depends on how far both got: the
+/// catalogue's index, the table's row type or its name.
+pub(crate) fn made_by_another(error: &tokio_postgres::Error) -> bool {
+    matches!(
+        error.code(),
+        Some(
+            &SqlState::UNIQUE_VIOLATION
+                | &SqlState::DUPLICATE_OBJECT
+                | &SqlState::DUPLICATE_TABLE
+                | &SqlState::DUPLICATE_SCHEMA
+        )
+    )
+}
+
 /// The same failure for every one of several operations that shared it.
 pub(crate) fn copies<T>(error: &Error, count: usize) -> Vec<Result<T, Error>> {
     (0..count).map(|_| Err(copy(error))).collect()

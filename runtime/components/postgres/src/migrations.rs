@@ -1,16 +1,16 @@
 //! Schema versions in a metadata table, as components-contrib `common/component/sql/migrations/postgres` keeps them.
 
-use outrigger_component::{Error, ErrorKind};
+use outrigger_component::Error;
 
 use crate::{
     database::{Database, Session},
-    error::failed,
+    error::{failed, made_by_another},
     statement::Param,
 };
 
 /// The row that is locked while migrations run, by the Go components as well.
 const LOCK: &str = "lock";
-/// How often the creation of the metadata table is tried: two sidecars that create it at once disturb each other.
+/// How often a creation is tried: sidecars that create the same thing at once disturb each other.
 const CREATE_ATTEMPTS: usize = 3;
 
 /// What is to be brought up to date.
@@ -60,10 +60,7 @@ impl Migrations<'_> {
                 .read(what, "SELECT to_regnamespace($1)::text", &[Param::Text(schema)])
                 .await?;
             if !matches!(found.first().map(|row| row.text(0)), Some(Ok(Some(_)))) {
-                let mut session = database.session(what).await?;
-                session
-                    .run(&format!("CREATE SCHEMA IF NOT EXISTS {schema}"), &[])
-                    .await?;
+                create(database, what, &format!("CREATE SCHEMA IF NOT EXISTS {schema}")).await?;
             }
         }
         self.ensure_metadata_table(database).await?;
@@ -140,24 +137,24 @@ impl Migrations<'_> {
 
     async fn ensure_metadata_table(&self, database: &Database) -> Result<(), Error> {
         let what = "failed to create metadata table";
-        let create = format!(
+        let statement = format!(
             "CREATE TABLE IF NOT EXISTS {} (key text NOT NULL PRIMARY KEY, value text NOT NULL)",
             self.metadata_table
         );
-        let mut attempt = 1;
-        loop {
-            let mut session = database.session(what).await?;
-            match session.try_run(&create, &[]).await? {
-                Ok(_) => return Ok(()),
-                // "IF NOT EXISTS" looks before it locks, so the slower of two fails.
-                Err(error)
-                    if attempt < CREATE_ATTEMPTS
-                        && failed(what, &error).kind() == ErrorKind::InvalidRequest =>
-                {
-                    attempt += 1;
-                }
-                Err(error) => return Err(failed(what, &error)),
-            }
+        create(database, what, &statement).await
+    }
+}
+
+/// Runs a `CREATE … IF NOT EXISTS` beside others that run it too. The server looks before it locks, so the slower of
+/// two is refused although the other made what it wanted.
+async fn create(database: &Database, what: &'static str, statement: &str) -> Result<(), Error> {
+    let mut attempt = 1;
+    loop {
+        let mut session = database.session(what).await?;
+        match session.try_run(statement, &[]).await? {
+            Ok(_) => return Ok(()),
+            Err(error) if attempt < CREATE_ATTEMPTS && made_by_another(&error) => attempt += 1,
+            Err(error) => return Err(failed(what, &error)),
         }
     }
 }
