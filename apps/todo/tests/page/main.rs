@@ -13,6 +13,7 @@ mod client;
 mod house;
 mod outside;
 mod processes;
+mod profiles;
 mod running;
 mod survival;
 mod webdriver;

@@ -50,19 +50,33 @@ impl Programs {
 
 /// A folder with the run file and its resources: runs that share it share their data, and no others do.
 pub(crate) fn home() -> tempfile::TempDir {
+    furnished("dapr.yaml", "resources", &[])
+}
+
+/// A [`home`] of another run file, whose resources get other addresses: each pair is what a file says, and what this
+/// run needs there.
+pub(crate) fn furnished(run_file: &str, resources: &str, addresses: &[(&str, &str)]) -> tempfile::TempDir {
     let home = tempfile::tempdir().unwrap();
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for part in ["resources", "data"] {
-        fs::create_dir(home.path().join(part)).unwrap();
+    for part in [resources, "data"] {
+        fs::create_dir_all(home.path().join(part)).unwrap();
     }
-    for file in fs::read_dir(here.join("resources")).unwrap() {
+    let mut missing: Vec<_> = addresses.iter().map(|(from, _)| *from).collect();
+    for file in fs::read_dir(here.join(resources)).unwrap() {
         let file = file.unwrap().path();
+        let mut text = fs::read_to_string(&file).unwrap();
+        for (from, to) in addresses {
+            if text.contains(from) {
+                text = text.replace(from, to);
+                missing.retain(|missing| missing != from);
+            }
+        }
         let name = file.file_name().unwrap();
-        fs::copy(&file, home.path().join("resources").join(name)).unwrap();
+        fs::write(home.path().join(resources).join(name), text).unwrap();
     }
-    for file in ["dapr.yaml", "todo.sh"] {
-        fs::copy(here.join(file), home.path().join(file)).unwrap();
-    }
+    assert!(missing.is_empty(), "{resources} does not say {missing:?}");
+    fs::copy(here.join(run_file), home.path().join("dapr.yaml")).unwrap();
+    fs::copy(here.join("todo.sh"), home.path().join("todo.sh")).unwrap();
     home
 }
 

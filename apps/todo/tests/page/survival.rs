@@ -180,7 +180,7 @@ fn longest_stop(accepted: &[Instant], killed: Instant) -> Duration {
 }
 
 /// A sidecar says it of itself, of an app its sign of life in the strip.
-async fn is_up(running: &Running, role: &Role, process: &Process) -> bool {
+pub(crate) async fn is_up(running: &Running, role: &Role, process: &Process) -> bool {
     if role.sidecar {
         let health = Visitor::new(&process.sidecar_url);
         let answer = health.send("GET", "/v1.0/healthz/outbound", None, &[]).await;
