@@ -142,6 +142,17 @@ pub(crate) struct SendFailure {
     pub(crate) unsent: Option<Box<Request<PeerBody>>>,
 }
 
+impl SendFailure {
+    /// The error alone, which knows whether anything was sent.
+    pub(crate) fn into_error(self) -> InvokeError {
+        if self.unsent.is_some() {
+            self.error.unsent()
+        } else {
+            self.error
+        }
+    }
+}
+
 impl fmt::Debug for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Peer")

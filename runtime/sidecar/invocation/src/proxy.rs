@@ -34,7 +34,8 @@ use crate::{
     metadata::{
         API_TOKEN, CALLEE_APP_ID, CALLER_APP_ID, CALLER_NAMESPACE, GRPC_TRACE, TRACEPARENT, TRACESTATE,
     },
-    resolve::{Destination, Remote},
+    peers::Peer,
+    resolve::{Destination, Gone, Remote},
     service::InvocationService,
     target::{APP_ID_HEADER, Method},
     tracing_context,
@@ -261,7 +262,7 @@ impl InvocationService {
             self.policy(app_id, || format!("{app_id}:{path}"))
         });
         if policy.is_none() {
-            let sent = self.send_raw(remote, &parts, body).await;
+            let sent = self.send_raw(target, remote, &parts, body).await;
             if sent.is_err() {
                 self.destinations.forget(target);
             }
@@ -280,7 +281,7 @@ impl InvocationService {
                         _ => remote,
                     }
                 };
-                let sent = self.send_raw(remote, &parts, replay.body()).await;
+                let sent = self.send_raw(target, remote, &parts, replay.body()).await;
                 let outcome = match sent {
                     Ok(response) => committed(response).await,
                     Err(failed) => {
@@ -309,40 +310,52 @@ impl InvocationService {
         }
     }
 
-    /// Sends a call to a peer as it is. A connection that is refused or lost before anything was sent is made anew
-    /// once (upstream's reconnection).
-    async fn send_raw(&self, remote: &Remote, parts: &Parts, body: Body) -> Result<Response<Body>, Failed> {
-        let peer = remote.peer();
+    /// Sends a call to a peer as it is. Where nothing was sent another instance is asked, or, when there is none, the
+    /// connection made anew once (upstream's reconnection).
+    async fn send_raw(
+        &self,
+        target: &str,
+        remote: &Remote,
+        parts: &Parts,
+        body: Body,
+    ) -> Result<Response<Body>, Failed> {
         let path = parts
             .uri
             .path_and_query()
             .cloned()
             .unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
-        let uri = peer
-            .uri(path)
-            .map_err(|error| Failed::permanent(Status::invalid_argument(error.to_string())))?;
+        let uri = |peer: &Peer| {
+            peer.uri(path.clone())
+                .map_err(|error| Failed::permanent(Status::invalid_argument(error.to_string())))
+        };
+        let mut peer = Arc::clone(remote.peer());
         let mut request = Request::new(PeerBody::Raw(body));
         *request.method_mut() = http::Method::POST;
         *request.version_mut() = http::Version::HTTP_2;
-        *request.uri_mut() = uri;
+        *request.uri_mut() = uri(&peer)?;
         request.headers_mut().clone_from(&parts.headers);
+        let mut gone = Gone::default();
         let mut reconnected = false;
         loop {
-            match self.peers.send(peer, request).await {
+            let failure = match self.peers.send(&peer, request).await {
                 Ok(response) if response.status() != http::StatusCode::OK => {
                     return Err(Failed::new(status_of_http(response.status())));
                 }
                 Ok(response) => return Ok(response),
-                Err(failure) => {
-                    self.report_failure(remote, peer);
-                    match failure.unsent {
-                        Some(unsent) if !reconnected => {
-                            reconnected = true;
-                            request = *unsent;
-                        }
-                        _ => return Err(Failed::new(failure.error.to_status())),
-                    }
-                }
+                Err(failure) => failure,
+            };
+            self.report_failure(remote, &peer);
+            let Some(unsent) = failure.unsent else {
+                return Err(Failed::new(failure.error.to_status()));
+            };
+            request = *unsent;
+            if let Some(other) = self.elsewhere(target, &peer, &mut gone).await {
+                *request.uri_mut() = uri(&other)?;
+                peer = other;
+            } else if reconnected {
+                return Err(Failed::new(failure.error.to_status()));
+            } else {
+                reconnected = true;
             }
         }
     }

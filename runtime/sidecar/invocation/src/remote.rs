@@ -1,6 +1,6 @@
 //! A call to another sidecar: `CallLocalStream`, or `CallLocal` where a peer knows nothing else.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method as Verb, Request, Uri, header};
@@ -13,9 +13,9 @@ use crate::{
     envelope::{self, Added, Headers, ReplyHead, Response, StreamMessage},
     framing::{self, Messages, status_of, status_of_http},
     metadata::Pairs,
-    peers::Peer,
+    peers::{Peer, SendFailure},
     replay::RequestBody,
-    resolve::Remote,
+    resolve::{Gone, Remote},
     service::{Invocation, InvocationService},
     status::InvokeError,
     tracing_context,
@@ -52,31 +52,48 @@ impl Reply {
 const ENVELOPE: usize = 1024;
 
 impl InvocationService {
+    /// One attempt at a call. An instance that is gone before anything was sent does not end it: another one is asked.
     pub(crate) async fn call_remote(
         &self,
+        target: &str,
         remote: &Remote,
         invocation: &Invocation,
     ) -> Result<Reply, InvokeError> {
-        let peer = remote.peer();
         let app_id = remote.target.app_id.as_str();
         self.options.metrics.invocation_request_sent(app_id, false);
         let started = Instant::now();
-        let reply = self.call_stream(peer, remote, invocation).await;
-        match &reply {
-            Ok(reply) => {
-                self.options
-                    .metrics
-                    .invocation_response_received(app_id, reply.head.code, started.elapsed());
+        let mut peer = Arc::clone(remote.peer());
+        let mut gone = Gone::default();
+        loop {
+            let error = match self.call_stream(&peer, remote, invocation).await {
+                Ok(reply) => {
+                    self.options.metrics.invocation_response_received(
+                        app_id,
+                        reply.head.code,
+                        started.elapsed(),
+                    );
+                    return Ok(reply);
+                }
+                Err(error) => error,
+            };
+            if !error.is_connection_failure() {
+                return Err(error);
             }
-            Err(error) if error.is_connection_failure() => self.report_failure(remote, peer),
-            Err(_) => {}
+            self.report_failure(remote, &peer);
+            self.destinations.forget(target);
+            if !error.is_unsent() || !invocation.body.can_replay() {
+                return Err(error);
+            }
+            match self.elsewhere(target, &peer, &mut gone).await {
+                Some(other) => peer = other,
+                None => return Err(error),
+            }
         }
-        reply
     }
 
     async fn call_stream(
         &self,
-        peer: &std::sync::Arc<Peer>,
+        peer: &Arc<Peer>,
         remote: &Remote,
         invocation: &Invocation,
     ) -> Result<Reply, InvokeError> {
@@ -102,7 +119,7 @@ impl InvocationService {
             .peers
             .send(peer, request)
             .await
-            .map_err(|failure| failure.error)?;
+            .map_err(SendFailure::into_error)?;
         let (parts, body) = response.into_parts();
         if parts.status != http::StatusCode::OK {
             return Err(status_of_http(parts.status).into());
@@ -146,7 +163,7 @@ impl InvocationService {
     async fn or_unary(
         &self,
         status: tonic::Status,
-        peer: &std::sync::Arc<Peer>,
+        peer: &Arc<Peer>,
         remote: &Remote,
         invocation: &Invocation,
     ) -> Result<Reply, InvokeError> {
@@ -172,7 +189,7 @@ impl InvocationService {
 
     async fn call_unary(
         &self,
-        peer: &std::sync::Arc<Peer>,
+        peer: &Arc<Peer>,
         remote: &Remote,
         invocation: &Invocation,
     ) -> Result<Reply, InvokeError> {
@@ -195,7 +212,7 @@ impl InvocationService {
             .peers
             .send(peer, request)
             .await
-            .map_err(|failure| failure.error)?;
+            .map_err(SendFailure::into_error)?;
         if let Some(status) = status_of(response.headers()) {
             return Err(status.into());
         }

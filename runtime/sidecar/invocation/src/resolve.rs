@@ -30,6 +30,12 @@ const MAX_TARGETS: usize = 4096;
 /// Upstream asks a resolver without an answer this many times more.
 const EMPTY_RETRIES: usize = 5;
 const EMPTY_PAUSE: Duration = Duration::from_millis(100);
+/// Most other instances that are asked at once for one that is gone; then the retries have their turn.
+const FAILOVERS: usize = 3;
+/// How long looking for them may take in all. A resolver that has to search is for the retries to wait for, and so is a
+/// host that does not even refuse.
+const FAILOVER_TIME: Duration = Duration::from_secs(1);
+const FAILOVER_LOOKUP: Duration = Duration::from_millis(100);
 
 /// Where a target is.
 #[derive(Debug)]
@@ -58,6 +64,30 @@ impl Remote {
             len => self.next.fetch_add(1, Relaxed) % len,
         };
         &self.peers[index]
+    }
+
+    /// The next instance in turn that is none of these.
+    fn peer_besides(&self, gone: &[Arc<Peer>]) -> Option<&Arc<Peer>> {
+        let start = self.next.fetch_add(1, Relaxed);
+        (0..self.peers.len())
+            .map(|step| &self.peers[start.wrapping_add(step) % self.peers.len()])
+            .find(|peer| gone.iter().all(|gone| gone.address() != peer.address()))
+    }
+}
+
+/// Instances that one request did not reach.
+#[derive(Debug)]
+pub(crate) struct Gone {
+    peers: Vec<Arc<Peer>>,
+    begun: Instant,
+}
+
+impl Default for Gone {
+    fn default() -> Self {
+        Self {
+            peers: Vec::new(),
+            begun: Instant::now(),
+        }
     }
 }
 
@@ -187,6 +217,31 @@ impl InvocationService {
             peers,
             next: AtomicUsize::new(turn),
         })
+    }
+
+    /// Another instance for a request of which nothing reached `peer`.
+    ///
+    /// An instance that leaves withdraws its name before it lets go of its port, but is remembered here for a moment
+    /// longer: names are looked up anew, and no retry is spent (A1.6; upstream waits a second and spends one).
+    pub(crate) async fn elsewhere(
+        &self,
+        target: &str,
+        peer: &Arc<Peer>,
+        gone: &mut Gone,
+    ) -> Option<Arc<Peer>> {
+        self.destinations.forget(target);
+        gone.peers.push(Arc::clone(peer));
+        if gone.peers.len() > FAILOVERS || gone.begun.elapsed() > FAILOVER_TIME {
+            return None;
+        }
+        let found = tokio::time::timeout(FAILOVER_LOOKUP, self.destination(target))
+            .await
+            .ok()?
+            .ok()?;
+        match &*found {
+            Destination::Remote(remote) => remote.peer_besides(&gone.peers).cloned(),
+            Destination::Local | Destination::External(_) => None,
+        }
     }
 
     /// Tells the resolver that a peer did not answer.

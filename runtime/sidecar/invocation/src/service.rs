@@ -286,13 +286,7 @@ impl InvocationService {
                     .invocation_response_received(target, reply.head.code, started.elapsed());
                 Ok(reply)
             }
-            Destination::Remote(remote) => {
-                let reply = self.call_remote(remote, invocation).await;
-                if reply.as_ref().is_err_and(InvokeError::is_connection_failure) {
-                    self.destinations.forget(target);
-                }
-                reply
-            }
+            Destination::Remote(remote) => self.call_remote(target, remote, invocation).await,
         }
     }
 

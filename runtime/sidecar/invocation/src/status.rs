@@ -83,6 +83,8 @@ pub struct InvokeError {
     prefix: Option<String>,
     /// Whether another attempt cannot help or cannot be made.
     permanent: bool,
+    /// Whether nothing of the request reached the peer.
+    unsent: bool,
 }
 
 impl InvokeError {
@@ -93,6 +95,7 @@ impl InvokeError {
             message: message.into(),
             prefix: None,
             permanent: false,
+            unsent: false,
         }
     }
 
@@ -103,12 +106,24 @@ impl InvokeError {
             message: message.into(),
             prefix: None,
             permanent: false,
+            unsent: false,
         }
     }
 
     /// No connection.
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {
         Self::status(Code::Unavailable, message)
+    }
+
+    /// The same, of a request of which nothing was sent.
+    pub(crate) fn unsent(mut self) -> Self {
+        self.unsent = true;
+        self
+    }
+
+    /// Whether nothing of the request reached the peer: another one may be asked at once.
+    pub(crate) fn is_unsent(&self) -> bool {
+        self.unsent
     }
 
     /// The same, not to be tried again.

@@ -63,6 +63,65 @@ async fn a_lost_callee_is_found_again_or_reported() {
     assert!(started.elapsed() < Duration::from_secs(10));
 }
 
+/// With a policy that repeats nothing: what is asked instead of an instance that left is no retry.
+#[tokio::test]
+async fn calls_go_on_elsewhere_when_an_instance_has_left() {
+    let names = Names::default();
+    let caller = Sidecar::start("caller", &names, None, |options| InvocationOptions {
+        resilience: resilience(serde_free::retries("callee", 0)),
+        ..options
+    })
+    .await;
+    let start = || async {
+        let app = Some((echo_app().await, Protocol::Http));
+        Sidecar::start("callee", &names, app, |options| options).await
+    };
+    let callees = [start().await, start().await, start().await];
+    names.list("callee", &callees.each_ref());
+    let calls = || async {
+        for number in 0..9 {
+            let body = format!("call {number}");
+            let request = Request::post(caller.url("/v1.0/invoke/callee/method/x"))
+                .body(Body::whole(body.clone()))
+                .unwrap();
+            let response = caller.http(request).await;
+            assert_eq!(response.status(), 201);
+            assert_eq!(text(response).await, body);
+        }
+    };
+    calls().await;
+    callees[0].stop().await;
+    calls().await;
+    callees[2].stop().await;
+    calls().await;
+    callees[1].stop().await;
+    let response = caller.get("/v1.0/invoke/callee/method/x").await;
+    assert_eq!(response.status(), 500);
+}
+
+#[tokio::test]
+async fn proxied_calls_go_on_elsewhere_when_an_instance_has_left() {
+    let names = Names::default();
+    let caller = Sidecar::start("caller", &names, None, |options| options).await;
+    let start = || async {
+        let app = Some((grpc_app().await, Protocol::Grpc));
+        Sidecar::start("callee", &names, app, |options| options).await
+    };
+    let callees = [start().await, start().await];
+    names.list("callee", &callees.each_ref());
+    let client = GrpcClient::connect(caller.grpc).await;
+    let call = || client.call("/test.Echo/All", "callee", &[], vec![Bytes::from_static(b"m")]);
+    for _ in 0..4 {
+        assert_eq!(call().await.unwrap().messages, ["m"]);
+    }
+    callees[0].stop().await;
+    for _ in 0..4 {
+        assert_eq!(call().await.unwrap().messages, ["m"]);
+    }
+    callees[1].stop().await;
+    assert_eq!(call().await.unwrap_err().code(), Code::Unavailable);
+}
+
 fn resilience(yaml: serde_free::Yaml) -> ResilienceProvider {
     ResilienceProvider::from_resources("caller", &[yaml.0], None)
 }

@@ -33,9 +33,20 @@ use tokio::{net::TcpListener, net::TcpStream, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Code, Status};
 
-/// A resolver that the tests write into.
+/// A resolver that the tests write into: the addresses of an app, with commas.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Names(Arc<Mutex<HashMap<String, String>>>);
+
+impl Names {
+    /// Lists all of these sidecars under one name, and goes on to when they are gone.
+    pub(crate) fn list(&self, id: &str, sidecars: &[&Sidecar]) {
+        let addresses: Vec<_> = sidecars
+            .iter()
+            .map(|sidecar| sidecar.internal.to_string())
+            .collect();
+        self.0.lock().unwrap().insert(id.to_owned(), addresses.join(","));
+    }
+}
 
 impl Resolver for Names {
     async fn register(&self, _: Instance) -> Result<(), Error> {
@@ -43,12 +54,14 @@ impl Resolver for Names {
     }
     async fn resolve(&self, target: &Target) -> Result<Addresses, Error> {
         let found = self.0.lock().unwrap().get(target.app_id.as_str()).cloned();
-        found.map(|address| vec![address]).ok_or_else(|| {
-            Error::new(
-                outrigger_component::ErrorKind::NotFound,
-                format!("couldn't find service: {}", target.app_id),
-            )
-        })
+        found
+            .map(|addresses| addresses.split(',').map(str::to_owned).collect())
+            .ok_or_else(|| {
+                Error::new(
+                    outrigger_component::ErrorKind::NotFound,
+                    format!("couldn't find service: {}", target.app_id),
+                )
+            })
     }
 }
 
