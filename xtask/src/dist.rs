@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
 
 use anyhow::Context;
 
-use crate::{args::Args, repo};
+use crate::{args::Args, newcomer, repo};
 
 /// The names under which the program acts as one of Dapr's: links in the archive.
 const LINKS: &[&str] = &["daprd"];
@@ -62,7 +62,7 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<()> {
         megabytes(&archive)?,
         archive.display()
     );
-    Ok(())
+    newcomer::follow(&archive)
 }
 
 /// The reference app, so that `outrigger run -f todo` in the unpacked folder shows something: no compiler, no network.

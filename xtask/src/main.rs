@@ -21,6 +21,7 @@ mod dist;
 mod docs;
 mod house;
 mod images;
+mod newcomer;
 mod process;
 mod python;
 mod repo;
@@ -88,7 +89,11 @@ const VERBS: &[Verb] = &[
         "run upstream's component conformance cases on our components, write docs/contrib-conformance.md [--component NAME] [--control] [--no-services]",
         contrib::run,
     ),
-    ("dist", "build the release archive", dist::run),
+    (
+        "dist",
+        "build the release archive and follow the README with it, timed [--profile P]",
+        dist::run,
+    ),
     (
         "images",
         "build static programs and an OCI image of each service, and check them [--profile P] [--base IMAGE]",

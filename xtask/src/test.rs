@@ -16,7 +16,8 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<()> {
     house::check()?;
     let cargo_test = || {
         let mut command = repo::cargo();
-        command.args(["test", "--locked", "--workspace"]);
+        // One run tells all that fails: the next one is half an hour away.
+        command.args(["test", "--locked", "--workspace", "--no-fail-fast"]);
         command
     };
     if no_services {

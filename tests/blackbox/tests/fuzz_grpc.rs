@@ -293,13 +293,19 @@ async fn every_method_ends_bad_calls_with_a_status() {
         let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
         let streams = method.is_server_streaming() || method.is_client_streaming();
         let mut random = Random::new(seed(), 2000 + number as u64);
+        let calls: Vec<_> = (0..ROUNDS)
+            .map(|_| {
+                let body = body(&mut random, &method);
+                let shown = body[..body.len().min(300)].escape_ascii().to_string();
+                let request = call(&mut random, &path, body);
+                let shown = format!("{path} {:?} {shown}", request.headers());
+                (request, shown)
+            })
+            .collect();
+        // Making them can take longer than a connection may idle.
         let sender = connect(sidecar.grpc).await;
         let mut batch = tokio::task::JoinSet::new();
-        for _ in 0..ROUNDS {
-            let body = body(&mut random, &method);
-            let shown = body[..body.len().min(300)].escape_ascii().to_string();
-            let request = call(&mut random, &path, body);
-            let shown = format!("{path} {:?} {shown}", request.headers());
+        for (request, shown) in calls {
             let mut sender = sender.clone();
             batch.spawn(async move {
                 let within = if streams { STREAM_WITHIN } else { WITHIN };

@@ -117,7 +117,7 @@ async fn the_grpc_server_answers_resource_exhausted_beyond_its_limit() {
     let mut sidecar = Launch::new("flooded").start().await;
     let (mut open, _) = fill(sidecar.grpc, |port| {
         Request::post(format!(
-            "http://127.0.0.1:{port}/dapr.proto.runtime.v1.Dapr/EncryptAlpha1"
+            "http://127.0.0.1:{port}/dapr.proto.runtime.v1.Dapr/SaveState"
         ))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
