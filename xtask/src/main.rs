@@ -25,6 +25,7 @@ mod newcomer;
 mod process;
 mod python;
 mod repo;
+mod scale;
 mod services;
 mod setup;
 mod test;
@@ -78,6 +79,12 @@ const VERBS: &[Verb] = &[
         "chaos",
         "kill, restart and reload under load; write docs/zero-loss.md [--rounds N] [--rate N] [--brokers L] [--faults L]",
         chaos::run,
+    ),
+    (
+        "scale",
+        "1 → 10 → 50 → 10 → 1 instances under load, state under faults; write docs/scale.md [--resolver R] [--seconds S] \
+         [--rounds N] [--profile P] [--ours PATH]",
+        scale::run,
     ),
     (
         "conformance",

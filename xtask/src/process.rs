@@ -148,8 +148,19 @@ fn cpu_ticks(stat: &str) -> Option<u64> {
 pub(crate) fn memory(pid: u32, line: &str) -> anyhow::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))
         .with_context(|| format!("process {pid} is gone"))?;
-    status
-        .lines()
+    bytes(&status, line).with_context(|| format!("/proc/{pid}/status has no {line}"))
+}
+
+/// The proportional set size of a process in bytes: shared pages count by its part of them.
+pub(crate) fn share(pid: u32) -> anyhow::Result<u64> {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))
+        .with_context(|| format!("process {pid} is gone"))?;
+    bytes(&rollup, "Pss").with_context(|| format!("/proc/{pid}/smaps_rollup has no Pss"))
+}
+
+/// The value of a line such as `VmRSS:  1234 kB`.
+fn bytes(text: &str, line: &str) -> Option<u64> {
+    text.lines()
         .find_map(|text| {
             text.strip_prefix(line)?
                 .strip_prefix(':')?
@@ -159,7 +170,6 @@ pub(crate) fn memory(pid: u32, line: &str) -> anyhow::Result<u64> {
                 .ok()
         })
         .map(|kibibytes| kibibytes * 1024)
-        .with_context(|| format!("/proc/{pid}/status has no {line}"))
 }
 
 #[cfg(test)]
@@ -175,6 +185,7 @@ mod tests {
     #[test]
     fn this_process_has_memory_and_cpu_time() {
         assert!(memory(std::process::id(), "VmRSS").unwrap() > 0);
+        assert!(share(std::process::id()).unwrap() > 0);
         cpu(std::process::id()).unwrap();
     }
 

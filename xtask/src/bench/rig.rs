@@ -30,6 +30,7 @@ pub(crate) struct Side {
     program: PathBuf,
     /// What stands before daprd's own flags.
     prefix: &'static [&'static str],
+    variables: Vec<(&'static str, String)>,
 }
 
 impl Side {
@@ -38,13 +39,21 @@ impl Side {
             name,
             program,
             prefix,
+            variables: Vec::new(),
         }
+    }
+
+    /// The same with a variable of its environment set.
+    pub(crate) fn with_variable(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.variables.push((name, value.into()));
+        self
     }
 
     /// The sidecar's command line, without flags.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.args(self.prefix);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -187,6 +196,11 @@ impl Sidecar {
     /// CPU time of the sidecar.
     pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
         process::cpu(self.program.pid())
+    }
+
+    /// Its share of memory in bytes: pages that several programs use count by their part.
+    pub(crate) fn share(&self) -> anyhow::Result<u64> {
+        process::share(self.program.pid())
     }
 
     /// Resident memory in bytes.

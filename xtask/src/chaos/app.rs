@@ -1,10 +1,14 @@
-//! The subscriber: takes numbered events and remembers when each came, and how often.
+//! The app: takes numbered events and remembers when each came, and how often; answers calls with their body.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     io::{BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, TcpListener, TcpStream},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -12,7 +16,7 @@ use std::{
 use anyhow::Context;
 
 /// Marks the number inside an event.
-pub(super) const NUMBER: &str = "\"n\":";
+pub(crate) const NUMBER: &str = "\"n\":";
 /// What an event takes the app: so that some are under way whenever something goes wrong.
 const WORK: Duration = Duration::from_millis(2);
 /// The largest body that is read.
@@ -20,31 +24,57 @@ const MAX_BODY: usize = 1 << 20;
 
 /// Deliveries of one event.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Delivery {
-    pub(super) first: Instant,
-    pub(super) count: u32,
+pub(crate) struct Delivery {
+    pub(crate) first: Instant,
+    pub(crate) count: u32,
 }
 
 /// What arrived.
 #[derive(Debug, Default)]
-pub(super) struct Deliveries {
-    pub(super) by_number: HashMap<u64, Delivery>,
-    pub(super) dead: u64,
+pub(crate) struct Deliveries {
+    pub(crate) by_number: HashMap<u64, Delivery>,
+    pub(crate) dead: u64,
+}
+
+/// What one instance got to do.
+#[derive(Debug, Default)]
+struct Done {
+    calls: AtomicU64,
+    events: AtomicU64,
 }
 
 /// An app on a port of its own; it ends with this program.
 #[derive(Debug, Clone)]
-pub(super) struct App {
-    pub(super) port: u16,
+pub(crate) struct App {
+    pub(crate) port: u16,
     deliveries: Arc<Mutex<Deliveries>>,
+    done: Arc<Done>,
 }
 
 impl App {
-    pub(super) fn start() -> anyhow::Result<Self> {
+    pub(crate) fn start() -> anyhow::Result<Self> {
+        Self::listen(Arc::default())
+    }
+
+    /// Another instance of this app, on another port: what is delivered to it counts as delivered here.
+    pub(crate) fn another(&self) -> anyhow::Result<Self> {
+        Self::listen(Arc::clone(&self.deliveries))
+    }
+
+    /// Calls that this instance answered so far, and events that it took.
+    pub(crate) fn done(&self) -> (u64, u64) {
+        (
+            self.done.calls.load(Ordering::Relaxed),
+            self.done.events.load(Ordering::Relaxed),
+        )
+    }
+
+    fn listen(deliveries: Arc<Mutex<Deliveries>>) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen for the sidecar")?;
         let app = Self {
             port: listener.local_addr()?.port(),
-            deliveries: Arc::default(),
+            deliveries,
+            done: Arc::default(),
         };
         let serving = app.clone();
         thread::spawn(move || {
@@ -58,7 +88,7 @@ impl App {
     }
 
     /// Looks at what arrived.
-    pub(super) fn look<T>(&self, at: impl FnOnce(&Deliveries) -> T) -> T {
+    pub(crate) fn look<T>(&self, at: impl FnOnce(&Deliveries) -> T) -> T {
         at(&self.deliveries.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -94,18 +124,26 @@ impl App {
                 answer.len()
             );
             let mut writer = stream;
-            writer.write_all(&[head.as_bytes(), answer.as_bytes()].concat())?;
+            writer.write_all(&[head.as_bytes(), &answer].concat())?;
         }
     }
 
-    fn answer(&self, path: &str, body: &[u8]) -> (&'static str, &'static str) {
+    fn answer<'a>(&self, path: &str, body: &'a [u8]) -> (&'static str, Cow<'a, [u8]>) {
+        let text = |text: &'static str| Cow::Borrowed(text.as_bytes());
         match path {
             "/dapr/subscribe" => (
                 "200 OK",
-                r#"[{"pubsubname":"bus","topic":"numbers","route":"/numbers","deadLetterTopic":"dead"},
+                text(
+                    r#"[{"pubsubname":"bus","topic":"numbers","route":"/numbers","deadLetterTopic":"dead"},
                     {"pubsubname":"bus","topic":"dead","route":"/dead"}]"#,
+                ),
             ),
+            "/echo" => {
+                self.done.calls.fetch_add(1, Ordering::Relaxed);
+                ("200 OK", Cow::Borrowed(body))
+            }
             "/numbers" => {
+                self.done.events.fetch_add(1, Ordering::Relaxed);
                 thread::sleep(WORK);
                 if let Some(number) = number(&String::from_utf8_lossy(body)) {
                     let mut deliveries = self.deliveries.lock().unwrap_or_else(PoisonError::into_inner);
@@ -118,17 +156,17 @@ impl App {
                             count: 1,
                         });
                 }
-                ("200 OK", r#"{"status":"SUCCESS"}"#)
+                ("200 OK", text(r#"{"status":"SUCCESS"}"#))
             }
             "/dead" => {
                 self.deliveries
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .dead += 1;
-                ("200 OK", r#"{"status":"SUCCESS"}"#)
+                ("200 OK", text(r#"{"status":"SUCCESS"}"#))
             }
-            "/healthz" => ("200 OK", "{}"),
-            _ => ("404 Not Found", "{}"),
+            "/healthz" => ("200 OK", text("{}")),
+            _ => ("404 Not Found", text("{}")),
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::{
 const READY: Duration = Duration::from_secs(60);
 
 /// A broker under test.
-pub(super) enum Broker {
+pub(crate) enum Broker {
     Redis(Redis),
     Rabbit {
         url: String,
@@ -36,7 +36,7 @@ pub(super) enum Broker {
 }
 
 /// A server of our own, that keeps what it has acknowledged.
-pub(super) struct Redis {
+pub(crate) struct Redis {
     guard: Guard,
     folder: PathBuf,
     port: u16,
@@ -70,7 +70,7 @@ impl Redis {
 
 impl Broker {
     /// Starts a broker by its name; its files are in `folder`.
-    pub(super) fn start(name: &str, guard: &Guard, folder: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn start(name: &str, guard: &Guard, folder: &Path) -> anyhow::Result<Self> {
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         Ok(match name {
             "redis" => {
@@ -107,7 +107,7 @@ impl Broker {
     }
 
     /// Writes the component's file. Its `version` only makes it differ from what it was.
-    pub(super) fn component(&self, folder: &Path, version: u32) -> anyhow::Result<()> {
+    pub(crate) fn component(&self, folder: &Path, version: u32) -> anyhow::Result<()> {
         match self {
             Self::Redis(redis) => rig::component(
                 folder,
@@ -153,8 +153,30 @@ impl Broker {
         }
     }
 
+    /// Writes a state store's file, of the same server or beside the same file.
+    pub(crate) fn state_component(&self, folder: &Path) -> anyhow::Result<()> {
+        match self {
+            Self::Redis(redis) => rig::component(
+                folder,
+                "statestore",
+                "state.redis",
+                &[("redisHost", &format!("127.0.0.1:{}", redis.port))],
+            ),
+            Self::Sqlite { database } => rig::component(
+                folder,
+                "statestore",
+                "state.sqlite",
+                &[(
+                    "connectionString",
+                    &database.with_file_name("state.db").to_string_lossy(),
+                )],
+            ),
+            Self::Rabbit { .. } => anyhow::bail!("rabbitmq keeps no state"),
+        }
+    }
+
     /// How many events may be with the app, or on their way to it, at one moment.
-    pub(super) fn window(&self) -> u64 {
+    pub(crate) fn window(&self) -> u64 {
         match self {
             Self::Redis(_) => 64 + 16 + 1,
             Self::Rabbit { .. } => 65,
@@ -164,7 +186,7 @@ impl Broker {
     }
 
     /// Takes the broker away and brings it back. `false` when it lives in the sidecars: they are to be killed.
-    pub(super) fn restart(&mut self) -> anyhow::Result<bool> {
+    pub(crate) fn restart(&mut self) -> anyhow::Result<bool> {
         match self {
             Self::Redis(redis) => {
                 if let Some(mut program) = redis.program.take() {

@@ -25,9 +25,9 @@ use crate::{
     repo,
 };
 
-mod app;
-mod brokers;
-mod publisher;
+pub(crate) mod app;
+pub(crate) mod brokers;
+pub(crate) mod publisher;
 
 use app::App;
 use brokers::Broker;
@@ -294,7 +294,7 @@ fn line(outcome: &Outcome) -> String {
     )
 }
 
-fn millis(duration: Duration) -> f64 {
+pub(crate) fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }
 

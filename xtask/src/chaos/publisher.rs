@@ -17,23 +17,23 @@ const THREADS: u64 = 4;
 
 /// An acknowledged event.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Sent {
+pub(crate) struct Sent {
     /// When it was acknowledged.
-    pub(super) at: Instant,
+    pub(crate) at: Instant,
     /// Tries it took. More than one may have arrived.
-    pub(super) tries: u32,
+    pub(crate) tries: u32,
 }
 
 /// What has been acknowledged so far, and how often it was not.
 #[derive(Debug, Default)]
-pub(super) struct Acknowledged {
-    pub(super) by_number: HashMap<u64, Sent>,
-    pub(super) refused: u64,
+pub(crate) struct Acknowledged {
+    pub(crate) by_number: HashMap<u64, Sent>,
+    pub(crate) refused: u64,
 }
 
 /// Publishing threads.
 #[derive(Debug)]
-pub(super) struct Publisher {
+pub(crate) struct Publisher {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
     acknowledged: Arc<Mutex<Acknowledged>>,
@@ -43,7 +43,7 @@ pub(super) struct Publisher {
 
 impl Publisher {
     /// Publishes `rate` events a second until stopped.
-    pub(super) fn start(port: u16, rate: u64) -> Self {
+    pub(crate) fn start(port: u16, rate: u64) -> Self {
         let publisher = Self {
             stop: Arc::default(),
             threads: Vec::new(),
@@ -77,12 +77,12 @@ impl Publisher {
     }
 
     /// Goes on at another sidecar.
-    pub(super) fn move_to(&self, port: u16) {
+    pub(crate) fn move_to(&self, port: u16) {
         self.port.store(port, Ordering::Relaxed);
     }
 
     /// Waits for what is under way and gives what was acknowledged.
-    pub(super) fn finish(self) -> Acknowledged {
+    pub(crate) fn finish(self) -> Acknowledged {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads {
             let _ = thread.join();
