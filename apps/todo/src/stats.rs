@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::TOPIC;
 use crate::instance::Instance;
-use crate::model::{Happening, TaskChange, is_user};
+use crate::model::{Happening, TaskChange, is_user, now};
 use crate::reply::Refusal;
 
 const MAX_DAYS: usize = 30;
@@ -32,14 +32,14 @@ pub struct Day {
 
 /// What is stored for a user.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-struct Counts {
+pub struct Counts {
     days: BTreeMap<String, Day>,
     seen: VecDeque<String>,
 }
 
 impl Counts {
     /// Counts an event, unless it was counted before. Count and memory are one document, hence one write.
-    fn add(&mut self, id: &str, kind: Happening, at: i64) -> bool {
+    pub fn add(&mut self, id: &str, kind: Happening, at: i64) -> bool {
         if self.seen.iter().any(|seen| seen == id) {
             return false;
         }
@@ -57,6 +57,15 @@ impl Counts {
             self.days.pop_first();
         }
         true
+    }
+
+    /// The counts as they are shown.
+    pub fn page(self) -> Page {
+        let today = self.days.get(&date(now())).copied().unwrap_or_default();
+        Page {
+            today,
+            days: self.days,
+        }
     }
 }
 
@@ -87,10 +96,13 @@ fn key(user: &str) -> String {
     format!("todo/stats/{user}")
 }
 
-#[derive(Serialize)]
-struct Page {
-    today: Day,
-    days: BTreeMap<String, Day>,
+/// A user's counts as they are shown.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page {
+    /// Those of today (UTC).
+    pub today: Day,
+    /// Those of each day that something happened on, by its date.
+    pub days: BTreeMap<String, Day>,
 }
 
 async fn show(State(instance): State<Instance>, Path(user): Path<String>) -> Result<Json<Page>, Refusal> {
@@ -102,9 +114,7 @@ async fn show(State(instance): State<Instance>, Path(user): Path<String>) -> Res
         .state(&*instance.store)
         .get::<Counts>(&key(&user))
         .await?;
-    let days = stored.map(|item| item.value).unwrap_or_default().days;
-    let today = days.get(&date(crate::model::now())).copied().unwrap_or_default();
-    Ok(Json(Page { today, days }))
+    Ok(Json(stored.map(|item| item.value).unwrap_or_default().page()))
 }
 
 async fn count(instance: &Instance, event: &Event<TaskChange>) -> Ack {

@@ -17,7 +17,7 @@ const MAX_CLEARED: usize = 100;
 
 /// What is stored for a user.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct List {
+pub struct List {
     rev: u64,
     tasks: Vec<Task>,
     #[serde(default)]
@@ -32,34 +32,46 @@ struct Receipt {
 
 /// What a change has led to.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Done {
+pub struct Done {
     /// The task added or changed.
-    pub(super) task: Option<Task>,
+    pub task: Option<Task>,
     /// The revision of the list after it.
-    pub(super) rev: u64,
+    pub rev: u64,
     /// The tasks removed.
-    pub(super) removed: Vec<String>,
+    pub removed: Vec<String>,
 }
 
 /// A change to make, already checked for itself.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Change {
+pub enum Change {
+    /// Adds a task.
     Create {
+        /// What to do.
         title: String,
+        /// When its user wants to be reminded of it.
         remind_at: Option<i64>,
     },
+    /// Changes parts of a task.
     Update {
+        /// Which task.
         id: String,
+        /// Another title.
         title: Option<String>,
+        /// Whether it is done now.
         done: Option<bool>,
         /// To be reminded at another time, or no more.
         remind_at: Option<Option<i64>>,
+        /// Only if it is still in this revision.
         if_rev: Option<u64>,
     },
+    /// Removes a task.
     Delete {
+        /// Which task.
         id: String,
+        /// Only if it is still in this revision.
         if_rev: Option<u64>,
     },
+    /// Removes what is done.
     ClearDone,
     /// Tells of every task whose reminder is due.
     Remind,
@@ -67,9 +79,11 @@ pub(super) enum Change {
 
 /// A change made: what to answer, and what happened to which tasks when.
 #[derive(Debug, PartialEq)]
-pub(super) struct Outcome {
-    pub(super) done: Done,
-    pub(super) happenings: Vec<(Happening, Task, i64)>,
+pub struct Outcome {
+    /// What to answer.
+    pub done: Done,
+    /// What happened to which task, and when.
+    pub happenings: Vec<(Happening, Task, i64)>,
 }
 
 fn title(text: &str) -> Result<String, Refusal> {
@@ -84,14 +98,22 @@ fn title(text: &str) -> Result<String, Refusal> {
 }
 
 impl Change {
-    pub(super) fn create(text: &str, remind_at: Option<i64>) -> Result<Self, Refusal> {
+    /// Adds a task with this title.
+    ///
+    /// # Errors
+    /// [`Refusal`] if the title is empty or too long.
+    pub fn create(text: &str, remind_at: Option<i64>) -> Result<Self, Refusal> {
         Ok(Self::Create {
             title: title(text)?,
             remind_at,
         })
     }
 
-    pub(super) fn update(
+    /// Changes those parts of a task that are given.
+    ///
+    /// # Errors
+    /// [`Refusal`] if the title is empty or too long.
+    pub fn update(
         id: String,
         text: Option<&str>,
         done: Option<bool>,
@@ -109,7 +131,8 @@ impl Change {
 }
 
 impl List {
-    pub(super) fn page(self) -> TaskPage {
+    /// The list as it is shown.
+    pub fn page(self) -> TaskPage {
         TaskPage {
             rev: self.rev,
             tasks: self.tasks,
@@ -117,12 +140,12 @@ impl List {
     }
 
     /// When the next reminder is due.
-    pub(super) fn next_reminder(&self) -> Option<i64> {
+    pub fn next_reminder(&self) -> Option<i64> {
         self.tasks.iter().filter_map(|task| task.remind_at).min()
     }
 
     /// What the change of this name has led to, if it was made already.
-    pub(super) fn receipt(&self, key: &str) -> Option<Done> {
+    pub fn receipt(&self, key: &str) -> Option<Done> {
         self.receipts
             .iter()
             .find(|receipt| receipt.key == key)
@@ -130,7 +153,10 @@ impl List {
     }
 
     /// Makes a change. A refused one leaves the list as it was.
-    pub(super) fn apply(&mut self, change: &Change, key: &str, now: i64) -> Result<Outcome, Refusal> {
+    ///
+    /// # Errors
+    /// [`Refusal`] if there is no such task, it has changed since, or the list is full.
+    pub fn apply(&mut self, change: &Change, key: &str, now: i64) -> Result<Outcome, Refusal> {
         let mut happenings = Vec::new();
         let mut done = Done::default();
         match change {

@@ -1,6 +1,6 @@
 //! The `tasks` service: every change of a list and the events it means are one transaction (N2, N3).
 
-mod list;
+pub mod list;
 mod reminders;
 
 use std::sync::Arc;
