@@ -36,6 +36,9 @@ use crate::{
 const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Connections kept idle towards the app (upstream: 64).
 const MAX_IDLE: usize = 64;
+/// How long a request waits for what the first health probe says. Upstream refuses while that probe is under way and
+/// its own health answers 204 only just before; ours is served earlier, so a caller that saw the 204 could be refused.
+const FIRST_VERDICT: Duration = Duration::from_secs(1);
 /// Header that carries the app's API token.
 const TOKEN: HeaderName = HeaderName::from_static("dapr-api-token");
 
@@ -197,6 +200,21 @@ impl AppChannel {
         self.0.health.clone()
     }
 
+    /// Whether a request may go to the app. Where no probe has ended yet, waits for the first one, at most a second.
+    /// Cancel-safe.
+    pub async fn admits(&self) -> bool {
+        let known = |health: &AppHealth| !matches!(health, AppHealth::Unknown);
+        {
+            let now = self.0.health.borrow();
+            if known(&now) {
+                return now.is_healthy();
+            }
+        }
+        let mut health = self.0.health.clone();
+        let verdict = tokio::time::timeout(FIRST_VERDICT, health.wait_for(known)).await;
+        matches!(verdict, Ok(Ok(health)) if health.is_healthy())
+    }
+
     /// Sends a request to an HTTP app. Only path and query of the URI count; scheme, authority and the API token are
     /// set here. The concurrency permit is held until the response body has ended.
     ///
@@ -209,7 +227,7 @@ impl AppChannel {
                 needed: "HTTP",
             });
         }
-        if !self.0.health.borrow().is_healthy() {
+        if !self.admits().await {
             return Err(AppError::Unhealthy);
         }
         self.send_unchecked(request).await

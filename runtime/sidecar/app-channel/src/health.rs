@@ -12,7 +12,7 @@ use crate::AppChannel;
 /// What the probes say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AppHealth {
-    /// Not probed yet: treated as unhealthy.
+    /// Not probed yet: requests wait a moment for the first probe, inputs until it succeeds.
     Unknown,
     /// The app answers.
     Healthy,

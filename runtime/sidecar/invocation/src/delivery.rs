@@ -261,7 +261,7 @@ impl InvocationService {
         let Some(grpc) = app.grpc() else {
             return Err(InvokeError::plain("the app does not speak gRPC"));
         };
-        if !app.health().is_healthy() {
+        if !app.admits().await {
             return Err(InvokeError::status(
                 Code::Internal,
                 "app is not in a healthy state",

@@ -1,5 +1,6 @@
 //! Two sidecars and their apps in one process, over real sockets.
 
+mod app_health;
 mod endpoints;
 mod grpc_invoke;
 mod grpc_proxy;

@@ -321,6 +321,16 @@ impl Sidecar {
 }
 
 fn channel(port: u16, protocol: Protocol) -> AppChannel {
+    // The sender may go: the last value stays.
+    watched_channel(port, protocol, watch::channel(AppHealth::Healthy).1)
+}
+
+/// The channel to an app whose health is told.
+pub(crate) fn watched_channel(
+    port: u16,
+    protocol: Protocol,
+    health: watch::Receiver<AppHealth>,
+) -> AppChannel {
     let options = AppChannelOptions {
         address: "127.0.0.1".to_owned(),
         port,
@@ -331,8 +341,7 @@ fn channel(port: u16, protocol: Protocol) -> AppChannel {
         pipeline: Arc::default(),
         metrics: outrigger_telemetry::Metrics::disabled(),
     };
-    // The sender may go: the last value stays.
-    AppChannel::new(options, watch::channel(AppHealth::Healthy).1).unwrap()
+    AppChannel::new(options, health).unwrap()
 }
 
 async fn serve_h2<F, Fut>(handler: F) -> SocketAddr
