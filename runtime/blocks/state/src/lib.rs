@@ -13,6 +13,7 @@ mod request;
 mod search;
 mod store;
 pub mod suite;
+mod ttl;
 
 pub use error::{empty_pattern, empty_prefix, etag_mismatch};
 pub use like::Like;
@@ -24,3 +25,4 @@ pub use request::{
 };
 pub use search::search;
 pub use store::{Capabilities, DynStateStore, SharedStateStore, StateStore};
+pub use ttl::TtlDialect;

@@ -15,7 +15,8 @@ use uuid::Uuid;
 
 use crate::{
     Capabilities, DynStateStore, Etag, Expect, Item, KeyPage, KeyPattern, Like, Operation, Query, QueryItem,
-    QueryResult, ReadOptions, StateStore, Ttl, Value, empty_pattern, empty_prefix, etag_mismatch, search,
+    QueryResult, ReadOptions, StateStore, Ttl, TtlDialect, Value, empty_pattern, empty_prefix, etag_mismatch,
+    search,
 };
 
 /// How often expired items are removed while there are any that can expire; upstream's interval. Until then they
@@ -235,6 +236,7 @@ impl StateStore for MemoryStateStore {
             query: self.query,
             delete_with_prefix: true,
             keys_like: true,
+            ttl_dialect: TtlDialect::Memory,
             ..Capabilities::default()
         }
     }

@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use outrigger_component::Error;
 use outrigger_types::StateKey;
 
-use crate::{Etag, Item, KeyPage, KeyPattern, Operation, Query, QueryResult, ReadOptions};
+use crate::{Etag, Item, KeyPage, KeyPattern, Operation, Query, QueryResult, ReadOptions, TtlDialect};
 
 /// What a store can do, as data: layers refuse what is not there with Dapr's error, backends never check again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct Capabilities {
     pub delete_with_prefix: bool,
     /// Keys can be listed by a pattern (`KEYS_LIKE`).
     pub keys_like: bool,
+    /// How times to live are read.
+    pub ttl_dialect: TtlDialect,
     /// At most this many operations in one transaction.
     pub max_transaction: Option<usize>,
     /// Names left out of [`Capabilities::names`]: what the store can do although Dapr's component of the same type

@@ -4,7 +4,8 @@ use std::{collections::HashMap, time::SystemTime};
 
 use outrigger_component::{Error, Metadata};
 use outrigger_state::{
-    Concurrency, Consistency, Etag, Expect, Item, Operation, ReadOptions, Ttl, Value, WriteOptions,
+    Concurrency, Consistency, Etag, Expect, Item, Operation, ReadOptions, Ttl, TtlDialect, Value,
+    WriteOptions,
 };
 use outrigger_types::StateKey;
 use outrigger_wire::dapr::proto::components::v1::{self as pb, state_options as options};
@@ -123,11 +124,11 @@ pub(crate) fn from_consistency(value: i32) -> Consistency {
     }
 }
 
-/// What a write asks for.
+/// What a write of a store with this dialect asks for.
 ///
 /// # Errors
 /// `InvalidRequest` for a time to live that is none.
-pub(crate) fn from_set(request: pb::SetRequest) -> Result<Operation, Error> {
+pub(crate) fn from_set(request: pb::SetRequest, dialect: TtlDialect) -> Result<Operation, Error> {
     let metadata = from_map(request.metadata);
     let is_json = request.content_type == JSON || metadata.get(CONTENT_TYPE).is_some_and(|kind| kind == JSON);
     let concurrency = from_concurrency(request.options.as_ref());
@@ -140,7 +141,7 @@ pub(crate) fn from_set(request: pb::SetRequest) -> Result<Operation, Error> {
             Value::Binary(request.value)
         },
         expect,
-        ttl: ttl(&metadata)?,
+        ttl: dialect.read(&metadata)?,
         options: WriteOptions {
             consistency,
             concurrency,
@@ -177,27 +178,6 @@ fn from_condition(
         None => Expect::Any,
     };
     (expect, from_consistency(wanted.consistency))
-}
-
-/// Reads `ttlInSeconds` with the texts of components-contrib `state/utils`.
-fn ttl(metadata: &Metadata) -> Result<Ttl, Error> {
-    let Some(text) = metadata.get(TTL).filter(|text| !text.is_empty()) else {
-        return Ok(Ttl::Default);
-    };
-    let seconds: i64 = text.parse().map_err(|_| {
-        Error::invalid(format!(
-            "incorrect value for metadata 'ttlInSeconds': strconv.ParseInt: parsing {text:?}: invalid syntax"
-        ))
-    })?;
-    match seconds {
-        -1 => Ok(Ttl::Never),
-        0..=0x7fff_ffff => u32::try_from(seconds)
-            .map(Ttl::Seconds)
-            .map_err(|error| Error::invalid(error.to_string())),
-        _ => Err(Error::invalid(
-            "incorrect value for metadata 'ttlInSeconds': must be -1 or greater",
-        )),
-    }
 }
 
 /// An item as a component tells of it; `None` where it has nothing under the key. Without bytes and etag there is

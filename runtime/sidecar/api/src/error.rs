@@ -46,7 +46,7 @@ impl Category {
             Self::Health => "health",
             Self::Job => "job",
             Self::Lock => "lock",
-            Self::Pluggable => "pluggable",
+            Self::Pluggable => "pluggable-component",
             Self::Pubsub => "pubsub",
             Self::Secret => "secret",
             Self::ServiceInvocation => "service-invocation",
@@ -62,7 +62,7 @@ pub enum Detail {
     /// `google.rpc.ErrorInfo`; the domain is always `dapr.io`.
     ErrorInfo {
         /// The reason, for example `DAPR_STATE_NOT_FOUND`.
-        reason: &'static str,
+        reason: Cow<'static, str>,
         /// What to know beside it; `None` renders as JSON `null`, as upstream's absent map does.
         metadata: Option<BTreeMap<String, String>>,
     },
@@ -158,6 +158,17 @@ impl ApiError {
         self
     }
 
+    /// With the error info that upstream gives its plain errors on the gRPC surface (`pkg/api/errors` `Basic`): the
+    /// code is the reason, there is no metadata.
+    #[must_use]
+    pub fn with_error_info(self) -> Self {
+        let reason = self.0.code.clone();
+        self.with_detail(Detail::ErrorInfo {
+            reason,
+            metadata: None,
+        })
+    }
+
     /// With another HTTP status and gRPC code.
     #[must_use]
     pub fn with_codes(mut self, http: StatusCode, grpc: Code) -> Self {
@@ -185,9 +196,9 @@ impl ApiError {
 
     /// The reason of the error info, if the error is rich.
     #[must_use]
-    pub fn reason(&self) -> Option<&'static str> {
+    pub fn reason(&self) -> Option<&str> {
         self.0.details.iter().find_map(|detail| match detail {
-            Detail::ErrorInfo { reason, .. } => Some(*reason),
+            Detail::ErrorInfo { reason, .. } => Some(reason.as_ref()),
             _ => None,
         })
     }
@@ -265,7 +276,7 @@ impl ApiError {
             .iter()
             .map(|detail| match detail {
                 Detail::ErrorInfo { reason, metadata } => tonic_types::ErrorInfo::new(
-                    *reason,
+                    reason.as_ref(),
                     "dapr.io",
                     metadata
                         .clone()
@@ -340,10 +351,18 @@ impl Detail {
                 "owner": owner,
                 "description": description,
             }),
-            Self::BadRequest { field, description } => json!({
-                "@type": "type.googleapis.com/google.rpc.BadRequest",
-                "field_violations": [{"field": field, "description": description}],
-            }),
+            Self::BadRequest { field, description } => {
+                // Go leaves empty fields of the violation out.
+                let violation: Map<String, Value> = [("field", field), ("description", description)]
+                    .into_iter()
+                    .filter(|(_, text)| !text.is_empty())
+                    .map(|(name, text)| (name.to_owned(), Value::from(text.as_str())))
+                    .collect();
+                json!({
+                    "@type": "type.googleapis.com/google.rpc.BadRequest",
+                    "field_violations": [violation],
+                })
+            }
             Self::Help { description, url } => {
                 let mut map = Map::new();
                 map.insert(
@@ -427,5 +446,18 @@ mod tests {
         assert_eq!(body["message"], "state store mystore is not found");
         assert_eq!(body["details"][0]["reason"], "DAPR_STATE_NOT_FOUND");
         assert_eq!(body["details"][0]["metadata"]["appID"], "myapp");
+    }
+
+    #[test]
+    fn a_violation_without_a_field_names_none() {
+        let error = crate::errors::state::invalid_key("mystore", "", "no");
+        let body: Value = serde_json::from_slice(&error.to_json()).unwrap();
+        assert_eq!(
+            body["details"][0],
+            json!({
+                "@type": "type.googleapis.com/google.rpc.BadRequest",
+                "field_violations": [{"description": "no"}],
+            })
+        );
     }
 }

@@ -12,7 +12,7 @@ use outrigger_types::AppId;
 use tonic::{Code, Status};
 
 use crate::{
-    answer::BINARY,
+    answer::{BINARY, GRPC_STATUS},
     methods::{INVOKE_SERVICE, Route},
 };
 
@@ -56,6 +56,19 @@ pub(crate) fn span_of(extensions: &Extensions) -> SpanContext {
     extensions.get::<SpanContext>().cloned().unwrap_or_default()
 }
 
+/// Which answers carry the context of the span (upstream sets it after the handler has run, when what streams has
+/// sent its header already).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answers {
+    All,
+    /// Those that are a status alone.
+    Refusals,
+    None,
+}
+
+/// The namespaces whose methods upstream takes for its own, be there such a method or not.
+const OWN: [&str; 2] = ["/dapr.proto.runtime.", "/TaskHubSidecarService/"];
+
 /// The span of a call under way.
 #[derive(Debug)]
 pub(crate) struct Traced {
@@ -65,8 +78,8 @@ pub(crate) struct Traced {
     pad: Option<NotePad>,
     user_headers: Vec<(String, String)>,
     proxied: bool,
-    /// Whether answers carry the context.
-    answers: bool,
+    /// Which answers carry the context.
+    answers: Answers,
 }
 
 impl Traced {
@@ -82,22 +95,22 @@ impl Traced {
             return Ok(None);
         }
         let baggage = read_baggage(&request.headers)?;
-        let own_callee = match route {
-            Route::Proxy => {
-                let callee = request
-                    .headers
-                    .get(CALLEE)
-                    .or_else(|| request.headers.get(APP_ID))
-                    .ok_or_else(|| {
-                        Status::unknown(
-                            "cannot proxy request: missing dapr-callee-app-id or dapr-app-id metadata",
-                        )
-                    })?;
-                Some(callee.as_bytes() == app_id.as_str().as_bytes())
-            }
-            _ => None,
-        };
         let method = request.uri.path();
+        let proxied = route == Route::Proxy && !OWN.iter().any(|own| method.starts_with(own));
+        let own_callee = if proxied {
+            let callee = request
+                .headers
+                .get(CALLEE)
+                .or_else(|| request.headers.get(APP_ID))
+                .ok_or_else(|| {
+                    Status::unknown(
+                        "cannot proxy request: missing dapr-callee-app-id or dapr-app-id metadata",
+                    )
+                })?;
+            Some(callee.as_bytes() == app_id.as_str().as_bytes())
+        } else {
+            None
+        };
         let mut span = tracer.grpc_api(method, own_callee, &parent(&request.headers));
         let recorded = span.recording().is_some();
         let traced = Self {
@@ -109,8 +122,12 @@ impl Traced {
             } else {
                 Vec::new()
             },
-            proxied: route == Route::Proxy,
-            answers: route.is_unary() && method != INVOKE_SERVICE,
+            proxied,
+            answers: match route {
+                _ if proxied || method == INVOKE_SERVICE => Answers::None,
+                _ if route.is_unary() => Answers::All,
+                _ => Answers::Refusals,
+            },
             span,
         };
         request.extensions.insert(traced.span.context().clone());
@@ -125,7 +142,12 @@ impl Traced {
         if let Some(baggage) = self.baggage.take() {
             headers.insert(BAGGAGE, baggage);
         }
-        if self.answers
+        let carries = match self.answers {
+            Answers::All => true,
+            Answers::Refusals => headers.contains_key(GRPC_STATUS),
+            Answers::None => false,
+        };
+        if carries
             && let Some(binary) = self.span.context().to_binary()
             && let Ok(value) = HeaderValue::from_str(&BINARY.encode(binary))
         {

@@ -398,7 +398,7 @@ impl Assembly {
 
         let job_scope = JobScope {
             app_id: options.app_id.clone(),
-            namespace: Namespace::from(options.namespace().unwrap_or_default()),
+            namespace: Namespace::from(options.namespace().unwrap_or("default")),
         };
         let api_log = documents::api_log(&options, &configuration);
         let token = options.environment.non_empty("DAPR_API_TOKEN");

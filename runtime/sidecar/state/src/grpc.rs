@@ -23,7 +23,7 @@ use tonic::Code;
 
 use crate::{
     StateService, TraceInfo, original_key,
-    service::{Store, error_text, item_metadata, or_own, ttl},
+    service::{Store, error_text, item_metadata, or_own},
 };
 
 impl StateService {
@@ -40,7 +40,7 @@ impl StateService {
         };
         let item = self.read(&store, &key, &options).await.map_err(|error| {
             or_own(&error, || {
-                errors::state::get_failed(&request.key, store.name(), error_text(&error))
+                errors::state::get_failed(&request.key, store.name(), error_text(&error)).with_error_info()
             })
         })?;
         Ok(
@@ -130,12 +130,6 @@ impl StateService {
         if request.states.is_empty() {
             return Ok(());
         }
-        let failed = |error: &RunError<Error>| {
-            or_own(error, || {
-                errors::state::save_failed(store.name(), error_text(error))
-                    .with_codes(http::StatusCode::INTERNAL_SERVER_ERROR, code(error))
-            })
-        };
         let mut operations = Vec::with_capacity(request.states.len());
         for item in request.states {
             if item.key.is_empty() {
@@ -145,16 +139,18 @@ impl StateService {
                     http::StatusCode::BAD_REQUEST,
                     Code::InvalidArgument,
                     "state key cannot be empty",
-                ));
+                )
+                .with_error_info());
             }
-            operations.push(
-                self.set(&store, item, true)?
-                    .map_err(|error| failed(&RunError::Op(error)))?,
-            );
+            operations.push(self.set(&store, item, true)?);
         }
-        self.write_each(&store, operations, "set")
-            .await
-            .map_err(|error| failed(&error))
+        self.write_each(&store, operations, "set").await.map_err(|error| {
+            or_own(&error, || {
+                errors::state::save_failed(store.name(), error_text(&error))
+                    .with_codes(http::StatusCode::INTERNAL_SERVER_ERROR, code(&error))
+                    .with_error_info()
+            })
+        })
     }
 
     /// `DeleteState`.
@@ -171,12 +167,13 @@ impl StateService {
             ..StateItem::default()
         };
         let operation = self.delete(&store, item)?;
-        self.write_each(&store, vec![operation], "delete")
+        self.write_each(&store, vec![Ok(operation)], "delete")
             .await
             .map_err(|error| {
                 or_own(&error, || {
                     errors::state::delete_failed(&request.key, error_text(&error))
                         .with_codes(http::StatusCode::INTERNAL_SERVER_ERROR, code(&error))
+                        .with_error_info()
                 })
             })
     }
@@ -190,8 +187,8 @@ impl StateService {
         let operations = request
             .states
             .into_iter()
-            .map(|item| self.delete(&store, item))
-            .collect::<Result<Vec<_>, _>>()?;
+            .map(|item| self.delete(&store, item).map(Ok))
+            .collect::<Result<Vec<_>, ApiError>>()?;
         if operations.is_empty() {
             return Ok(());
         }
@@ -201,6 +198,7 @@ impl StateService {
                 or_own(&error, || {
                     errors::state::bulk_delete_failed(store.name(), error_text(&error))
                         .with_codes(http::StatusCode::INTERNAL_SERVER_ERROR, code(&error))
+                        .with_error_info()
                 })
             })
     }
@@ -225,12 +223,13 @@ impl StateService {
             operations.push(match operation.operation_type.as_str() {
                 "upsert" => self
                     .set(&store, item, false)?
-                    .map_err(|error| errors::state::transaction_failed(error.chain()))?,
+                    .map_err(|error| errors::state::transaction_failed(error.chain()).with_error_info())?,
                 "delete" => self.delete(&store, item)?,
                 other => {
                     self.key(&store, &item.key)?;
                     return Err(errors::state::operation_not_supported(other)
-                        .with_codes(http::StatusCode::INTERNAL_SERVER_ERROR, Code::Unimplemented));
+                        .with_codes(http::StatusCode::INTERNAL_SERVER_ERROR, Code::Unimplemented)
+                        .with_error_info());
                 }
             });
         }
@@ -247,7 +246,7 @@ impl StateService {
         }
         self.transact(&store, operations, trace)
             .await?
-            .map_err(|error| errors::state::transaction_failed(error_text(&error)))?;
+            .map_err(|error| errors::state::transaction_failed(error_text(&error)).with_error_info())?;
         Ok(())
     }
 
@@ -297,6 +296,7 @@ impl StateService {
                 .get("contentType")
                 .is_some_and(|kind| kind == "application/json");
         let plain = item.value.clone();
+        let dialect = store.loaded.instance.capabilities().ttl_dialect;
         let value = if is_json {
             let mut out = Vec::with_capacity(item.value.len());
             if let Err(error) = go_json::transcode(&item.value, Numbers::Doubles, &mut out) {
@@ -317,7 +317,7 @@ impl StateService {
                 key,
                 value,
                 expect: expect(item.etag.map(|etag| etag.value), item.options.as_ref(), true),
-                ttl: ttl(&metadata)?,
+                ttl: dialect.read(&metadata)?,
                 options: WriteOptions {
                     consistency: options_consistency(item.options.as_ref()),
                     concurrency: options_concurrency(item.options.as_ref()),

@@ -1,5 +1,7 @@
 //! The HTTP surface (wire.md §2, State).
 
+mod shapes;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
@@ -11,12 +13,12 @@ use outrigger_sidecar_resilience::RunError;
 use outrigger_state::{
     Concurrency, Consistency, Etag, Expect, Item, Operation, ReadOptions, Value, WriteOptions,
 };
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use self::shapes::{BulkGet, SetOptions, SetRequest, Transaction};
 use crate::{
     StateService, TraceInfo, go_value,
-    service::{Store, error_text, item_metadata, own_answer, ttl},
+    service::{Store, error_text, item_metadata, own_answer},
 };
 
 const GROUP: Group = Group {
@@ -30,58 +32,6 @@ const ALPHA: Group = Group {
 const GET: &[Method] = &[Method::GET];
 const DELETE: &[Method] = &[Method::DELETE];
 const WRITE: &[Method] = &[Method::POST, Method::PUT];
-
-/// An item of a save request or the request of an upsert.
-#[derive(Debug, Deserialize)]
-#[serde(default)]
-struct SetRequest {
-    key: String,
-    value: Box<RawValue>,
-    etag: Option<String>,
-    metadata: Option<Metadata>,
-    options: SetOptions,
-}
-
-impl Default for SetRequest {
-    fn default() -> Self {
-        Self {
-            key: String::new(),
-            value: RawValue::NULL.to_owned(),
-            etag: None,
-            metadata: None,
-            options: SetOptions::default(),
-        }
-    }
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct SetOptions {
-    concurrency: String,
-    consistency: String,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct BulkGet {
-    keys: Option<Vec<String>>,
-    metadata: Option<Metadata>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Transaction {
-    operations: Option<Vec<TransactionOperation>>,
-    metadata: Option<Metadata>,
-}
-
-#[derive(Debug, Deserialize)]
-struct TransactionOperation {
-    #[serde(default)]
-    operation: String,
-    #[serde(default)]
-    request: SetRequest,
-}
 
 impl StateService {
     /// The endpoints of the state API.
@@ -181,14 +131,15 @@ impl StateService {
             .bytes()
             .await
             .map_err(|error| malformed(strip_prefix(error.message())))?;
-        let items: Option<Vec<SetRequest>> = decode(&body).map_err(|error| malformed(&error))?;
-        let items = items.unwrap_or_default();
+        let items: Vec<Option<SetRequest>> =
+            go_json::decode(&body, &shapes::ITEMS).map_err(|error| malformed(&error))?;
         if items.is_empty() {
             return Ok(Reply::no_content());
         }
         let metadata = request.query_metadata();
         let mut operations = Vec::with_capacity(items.len());
         for item in items {
+            let item = item.unwrap_or_default();
             if item.key.is_empty() {
                 return Err(malformed("\"key\" is a required field"));
             }
@@ -197,10 +148,7 @@ impl StateService {
             let value =
                 Self::sealed(&store, json_value(&item.value)?, encrypted_text).map_err(save_failed)?;
             let metadata = overlay(item.metadata, &metadata);
-            operations.push(
-                set(key, value, item.etag, &item.options, metadata)
-                    .map_err(|error| save_error(&store, &RunError::Op(error)))?,
-            );
+            operations.push(set(&store, key, value, item.etag, &item.options, metadata));
         }
         self.write_each(&store, operations, "set")
             .await
@@ -228,7 +176,7 @@ impl StateService {
         };
         let operation = delete(stored_key, etag, &options, request.query_metadata())
             .map_err(|error| failed(&RunError::Op(error)))?;
-        self.write_each(&store, vec![operation], "delete")
+        self.write_each(&store, vec![Ok(operation)], "delete")
             .await
             .map_err(|error| failed(&error))?;
         Ok(Reply::no_content())
@@ -240,7 +188,7 @@ impl StateService {
             .bytes()
             .await
             .map_err(|error| errors::malformed_request(strip_prefix(error.message())))?;
-        let asked: BulkGet = decode(&body).map_err(errors::malformed_request)?;
+        let asked: BulkGet = go_json::decode(&body, &shapes::BULK_GET).map_err(errors::malformed_request)?;
         let asked_keys = asked.keys.unwrap_or_default();
         let keys = asked_keys
             .iter()
@@ -283,7 +231,8 @@ impl StateService {
             .bytes()
             .await
             .map_err(|error| errors::malformed_request(strip_prefix(error.message())))?;
-        let asked: Transaction = decode(&body).map_err(errors::malformed_request)?;
+        let asked: Transaction =
+            go_json::decode(&body, &shapes::TRANSACTION).map_err(errors::malformed_request)?;
         let asked_operations = asked.operations.unwrap_or_default();
         if asked_operations.is_empty() {
             return Ok(Reply::no_content());
@@ -291,14 +240,19 @@ impl StateService {
         let metadata = request.query_metadata();
         let failed = |error: Error| errors::state::transaction_failed(error.chain());
         let mut operations = Vec::with_capacity(asked_operations.len());
-        for TransactionOperation { operation, request } in asked_operations {
+        for asked in asked_operations {
+            let asked = asked.unwrap_or_default();
+            let operation = asked.operation;
+            if !matches!(operation.as_str(), "upsert" | "delete") {
+                return Err(errors::state::operation_not_supported(operation));
+            }
             let SetRequest {
                 key,
                 value,
                 etag,
                 metadata: own,
                 options,
-            } = request;
+            } = shapes::request(asked.request.as_deref()).map_err(errors::malformed_request)?;
             let metadata = overlay(own, &metadata);
             operations.push(match operation.as_str() {
                 "upsert" => {
@@ -308,13 +262,12 @@ impl StateService {
                             errors::state::save_failed(store.name(), error.chain())
                                 .with_codes(StatusCode::BAD_REQUEST, tonic::Code::Internal)
                         })?;
-                    set(key, value, etag, &options, metadata).map_err(failed)?
+                    set(&store, key, value, etag, &options, metadata).map_err(failed)?
                 }
-                "delete" => {
+                _ => {
                     let key = self.http_key(&store, &key, "")?;
                     delete(key, etag, &options, metadata).map_err(failed)?
                 }
-                other => return Err(errors::state::operation_not_supported(other)),
             });
         }
         let limit = store.loaded.instance.transaction_limit().await;
@@ -356,17 +309,6 @@ fn malformed(message: &str) -> ApiError {
         tonic::Code::InvalidArgument,
         message,
     )
-}
-
-fn decode<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
-    // Go's decoder reads one value and ignores what follows.
-    let mut values = serde_json::Deserializer::from_slice(body).into_iter::<T>();
-    match values.next() {
-        Some(Ok(value)) => Ok(value),
-        Some(Err(error)) if error.is_eof() => Err("unexpected EOF".to_owned()),
-        Some(Err(error)) => Err(error.to_string()),
-        None => Err("EOF".to_owned()),
-    }
 }
 
 /// The value as upstream's components would store it: read as Go reads JSON (numbers as doubles), written as Go
@@ -435,6 +377,7 @@ fn expect(etag: Option<String>, concurrency: &str, absent: bool) -> Result<Expec
 }
 
 fn set(
+    store: &Store,
     key: outrigger_types::StateKey,
     value: Value,
     etag: Option<String>,
@@ -445,7 +388,7 @@ fn set(
         key,
         value,
         expect: expect(etag, &options.concurrency, true)?,
-        ttl: ttl(&metadata)?,
+        ttl: store.loaded.instance.capabilities().ttl_dialect.read(&metadata)?,
         options: WriteOptions {
             consistency: consistency(&options.consistency)?,
             concurrency: concurrency(&options.concurrency),

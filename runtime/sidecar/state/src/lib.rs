@@ -3,6 +3,7 @@
 //! [`StateService`] is the one place where both surfaces meet: requests become operations of the block, with the
 //! app's key prefix (A3.7), encryption (A3.9), the component's resiliency policy and metrics laid around them.
 
+mod batch;
 mod encryption;
 mod go_value;
 mod grpc;

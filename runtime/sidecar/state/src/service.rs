@@ -7,18 +7,16 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use outrigger_component::{Answer, Error, ErrorKind, Metadata, Properties};
+use outrigger_component::{Answer, Error, ErrorKind, Properties};
 use outrigger_engine_resiliency::ComponentKind;
 use outrigger_sidecar_api::{ApiError, Components, Loaded, Missing, errors};
 use outrigger_sidecar_resilience::{Policy, ResilienceProvider, RunError};
-use outrigger_state::{Etag, Item, Operation, ReadOptions, SharedStateStore, Ttl, Value};
+use outrigger_state::{Etag, Item, Operation, ReadOptions, SharedStateStore, Value};
 use outrigger_telemetry::{Metrics, metrics::ComponentCall};
 use outrigger_types::{AppId, ComponentName, StateKey};
 
-use crate::{EncryptionKeys, KeyPrefix, Outbox, TraceInfo};
+use crate::{EncryptionKeys, KeyPrefix, Outbox, TraceInfo, batch::Batch};
 
-/// Metadata of a request that sets an item's time to live.
-const TTL: &str = "ttlInSeconds";
 /// Metadata of an answer that tells when an item vanishes.
 const EXPIRES: &str = "ttlExpireTime";
 
@@ -205,47 +203,49 @@ impl StateService {
         Ok(answers)
     }
 
-    /// Applies operations independently of one another; only what failed and may succeed is tried again. `name` is
-    /// the metric's operation.
+    /// Applies operations independently of one another; only what failed and may succeed is tried again. An entry that
+    /// is an error is an operation that cannot be formed: it fails, the others are done. `name` is the metric's
+    /// operation.
     pub(crate) async fn write_each(
         &self,
         store: &Store,
-        operations: Vec<Operation>,
+        operations: Vec<Result<Operation, Error>>,
         name: &str,
     ) -> Result<(), RunError<Error>> {
         let began = self.clock();
-        let pending = parking::Slot::new(operations);
-        let written = self
-            .policy(store)
-            .run(|_| async {
-                let operations = pending.take();
-                if operations.len() == 1 {
-                    let written = store.loaded.instance.transact(operations.clone()).await;
-                    return written.map(|_| ()).inspect_err(|_| pending.put(operations));
-                }
-                let answers = store.loaded.instance.apply_each(operations.clone()).await;
-                let mut again = Vec::new();
-                let mut first: Option<Error> = None;
-                for (operation, answer) in operations.into_iter().zip(answers) {
-                    if let Err(error) = answer {
-                        if error.retry() == outrigger_component::Retry::Transient {
-                            again.push(operation);
-                        }
-                        // An error that may go away is worth more tries than one that stays.
-                        if first.as_ref().is_none_or(|first| {
-                            first.retry() == outrigger_component::Retry::Permanent
-                                && error.retry() == outrigger_component::Retry::Transient
-                        }) {
-                            first = Some(error);
-                        }
-                    }
-                }
-                pending.put(again);
-                first.map_or(Ok(()), Err)
-            })
-            .await;
+        let mut operations = operations;
+        let written = match operations.pop() {
+            Some(only) if operations.is_empty() => self.write_one(store, only).await,
+            last => {
+                operations.extend(last);
+                self.write_batch(store, &Batch::new(operations)).await
+            }
+        };
         self.count(store, name, &written, began);
         written
+    }
+
+    async fn write_one(
+        &self,
+        store: &Store,
+        operation: Result<Operation, Error>,
+    ) -> Result<(), RunError<Error>> {
+        let operation = operation.map_err(RunError::Op)?;
+        let write = |_| store.loaded.instance.transact(vec![operation.clone()]);
+        self.policy(store).run(write).await.map(|_| ())
+    }
+
+    async fn write_batch(&self, store: &Store, batch: &Batch) -> Result<(), RunError<Error>> {
+        let attempt = |_| async {
+            let (places, operations) = batch.left();
+            if operations.is_empty() {
+                return Ok(());
+            }
+            let answers = store.loaded.instance.apply_each(operations).await;
+            batch.settle(places.into_iter().zip(answers))
+        };
+        self.policy(store).run(attempt).await?;
+        batch.failure().map_or(Ok(()), |error| Err(RunError::Op(error)))
     }
 
     /// Applies operations all or none, through the outbox where the store has one.
@@ -321,26 +321,6 @@ pub(crate) fn or_own(error: &RunError<Error>, row: impl FnOnce() -> ApiError) ->
     own_answer(error).map_or_else(row, ApiError::from_component)
 }
 
-/// Reads `ttlInSeconds`.
-pub(crate) fn ttl(metadata: &Metadata) -> Result<Ttl, Error> {
-    let Some(text) = metadata.get(TTL).filter(|text| !text.is_empty()) else {
-        return Ok(Ttl::Default);
-    };
-    match text.parse::<i64>() {
-        Ok(-1) => Ok(Ttl::Never),
-        Ok(seconds) => u32::try_from(seconds)
-            .ok()
-            .filter(|seconds| i32::try_from(*seconds).is_ok())
-            .map(Ttl::Seconds)
-            .ok_or_else(|| {
-                Error::invalid("incorrect value for metadata 'ttlInSeconds': must be -1 or greater")
-            }),
-        Err(_) => Err(Error::invalid(format!(
-            "incorrect value for metadata 'ttlInSeconds': strconv.ParseInt: parsing {text:?}: invalid syntax"
-        ))),
-    }
-}
-
 /// Metadata of an answer.
 pub(crate) fn item_metadata(item: &Item) -> Option<(&'static str, String)> {
     item.expires.map(|at| (EXPIRES, rfc3339(at)))
@@ -357,34 +337,5 @@ pub(crate) fn error_text(error: &RunError<Error>) -> String {
     match error {
         RunError::Op(error) => error.chain(),
         other => other.to_string(),
-    }
-}
-
-mod parking {
-    //! A place for the operations that are left, between attempts.
-
-    use std::sync::Mutex;
-
-    use outrigger_state::Operation;
-
-    pub(super) struct Slot(Mutex<Vec<Operation>>);
-
-    impl Slot {
-        pub(super) fn new(operations: Vec<Operation>) -> Self {
-            Self(Mutex::new(operations))
-        }
-
-        pub(super) fn take(&self) -> Vec<Operation> {
-            self.0
-                .lock()
-                .map(|mut operations| std::mem::take(&mut *operations))
-                .unwrap_or_default()
-        }
-
-        pub(super) fn put(&self, left: Vec<Operation>) {
-            if let Ok(mut operations) = self.0.lock() {
-                *operations = left;
-            }
-        }
     }
 }

@@ -69,8 +69,8 @@ where
         }
         match input.next().await {
             Some(Ok(chunk)) => buffer.extend_from_slice(&chunk),
-            Some(Err(error)) => return Err(Error::invalid("failed to read the document").with_source(error)),
-            None => break,
+            // What breaks within the header ends it, as upstream has it: what is missing is told then.
+            Some(Err(_)) | None => break,
         }
     }
     match lines[..] {

@@ -25,6 +25,18 @@ impl Direction {
     }
 }
 
+/// The input's error in its own words, as upstream passes it on.
+fn passed_on(error: &(dyn std::error::Error + 'static)) -> Error {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    Error::invalid(text)
+}
+
 struct State<S> {
     input: S,
     /// What of the last chunk is not in a segment yet.
@@ -81,9 +93,7 @@ where
             }
             match self.input.next().await {
                 Some(Ok(chunk)) => self.chunk = chunk,
-                Some(Err(error)) => {
-                    return Err(Error::invalid("failed to read the document").with_source(error));
-                }
+                Some(Err(error)) => return Err(passed_on(&*error.into())),
                 None => {
                     self.finished = true;
                     break;

@@ -9,7 +9,7 @@ use std::{
 use outrigger_component::Error;
 use outrigger_state::{
     Capabilities, DynStateStore, Etag, Item, Operation, Query, QueryItem, QueryResult, ReadOptions,
-    StateStore,
+    StateStore, TtlDialect,
 };
 use outrigger_types::StateKey;
 use outrigger_wire::dapr::proto::components::v1::{
@@ -77,6 +77,7 @@ pub(crate) async fn open_state(
         // The protocol has no methods for these.
         delete_with_prefix: false,
         keys_like: false,
+        ttl_dialect: TtlDialect::Own,
         ..Capabilities::default()
     };
     Ok(Arc::new(PluggableState {

@@ -94,7 +94,8 @@ impl StateStore for State {
 
     async fn set(&self, request: Request<pb::SetRequest>) -> Result<Response<pb::SetResponse>, Status> {
         let store = self.instances.of(&request)?;
-        let operation = wire::from_set(request.into_inner()).map_err(|error| status(&error))?;
+        let dialect = store.capabilities().ttl_dialect;
+        let operation = wire::from_set(request.into_inner(), dialect).map_err(|error| status(&error))?;
         store
             .transact(vec![operation])
             .await
@@ -174,11 +175,12 @@ impl StateStore for State {
         request: Request<pb::BulkSetRequest>,
     ) -> Result<Response<pb::BulkSetResponse>, Status> {
         let store = self.instances.of(&request)?;
+        let dialect = store.capabilities().ttl_dialect;
         let operations: Result<Vec<Operation>, Error> = request
             .into_inner()
             .items
             .into_iter()
-            .map(wire::from_set)
+            .map(|set| wire::from_set(set, dialect))
             .collect();
         all(store
             .apply_each(operations.map_err(|error| status(&error))?)
@@ -194,7 +196,8 @@ impl TransactionalStateStore for State {
         request: Request<pb::TransactionalStateRequest>,
     ) -> Result<Response<pb::TransactionalStateResponse>, Status> {
         let store = self.instances.of(&request)?;
-        if !store.capabilities().transactional {
+        let capabilities = store.capabilities();
+        if !capabilities.transactional {
             return Err(status(&Error::unsupported(
                 "the state store does not support transactions",
             )));
@@ -214,7 +217,9 @@ impl TransactionalStateStore for State {
                 }
             }
             operations.push(match operation.request {
-                Some(Change::Set(set)) => wire::from_set(set).map_err(|error| status(&error))?,
+                Some(Change::Set(set)) => {
+                    wire::from_set(set, capabilities.ttl_dialect).map_err(|error| status(&error))?
+                }
                 Some(Change::Delete(delete)) => wire::from_delete(delete),
                 None => return Err(Status::invalid_argument("an operation is neither set nor delete")),
             });

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use outrigger_component::Error;
 use outrigger_state::{
     Capabilities, Consistency, Etag, Item, KeyPage, KeyPattern, Operation, Query, QueryResult, ReadOptions,
-    StateStore, empty_pattern,
+    StateStore, TtlDialect, empty_pattern,
 };
 use outrigger_types::StateKey;
 use redis::{Cmd, Value, pipe};
@@ -237,6 +237,7 @@ impl StateStore for RedisStateStore {
             ttl: true,
             query: self.rules.has_json,
             keys_like: true,
+            ttl_dialect: TtlDialect::Redis,
             ..Capabilities::default()
         }
     }

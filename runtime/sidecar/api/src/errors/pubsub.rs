@@ -18,7 +18,7 @@ fn row(
     facts: Facts,
 ) -> ApiError {
     ApiError::new(code, Category::Pubsub, http, grpc, message).with_detail(Detail::ErrorInfo {
-        reason,
+        reason: reason.into(),
         metadata: facts,
     })
 }
@@ -40,7 +40,7 @@ fn named_row(
             description: message,
         })
         .with_detail(Detail::ErrorInfo {
-            reason,
+            reason: reason.into(),
             metadata: facts,
         })
 }

@@ -12,7 +12,7 @@ pub type Facts = BTreeMap<String, String>;
 
 fn row(reason: &'static str, http: StatusCode, grpc: Code, message: String, facts: Facts) -> ApiError {
     ApiError::new("", Category::Job, http, grpc, message).with_detail(Detail::ErrorInfo {
-        reason,
+        reason: reason.into(),
         metadata: Some(facts),
     })
 }

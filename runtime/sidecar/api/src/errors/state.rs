@@ -21,7 +21,10 @@ fn resource(store: impl Display) -> Detail {
 }
 
 fn reason(reason: &'static str, metadata: Option<BTreeMap<String, String>>) -> Detail {
-    Detail::ErrorInfo { reason, metadata }
+    Detail::ErrorInfo {
+        reason: reason.into(),
+        metadata,
+    }
 }
 
 fn app(app_id: &str) -> Option<BTreeMap<String, String>> {

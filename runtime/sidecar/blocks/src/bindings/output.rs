@@ -6,9 +6,9 @@ use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue, Method, Response, header};
 use outrigger_bindings::{Binding, InvokeError, InvokeRequest, InvokeResponse};
 use outrigger_component::Metadata;
-use outrigger_engine_dispatch::go_json::{self, Numbers};
+use outrigger_engine_dispatch::go_json::{self, Numbers, Shape};
 use outrigger_sidecar_api::{
-    ApiError, ApiRequest, Body, Components, Detail, Endpoint, Group, Missing, Reply, errors, handler,
+    ApiError, ApiRequest, Body, Components, Endpoint, Group, Missing, Reply, errors, handler,
 };
 use outrigger_sidecar_resilience::{ComponentKind, ResilienceProvider, Retry, Retryable, RunError};
 use outrigger_telemetry::{
@@ -81,6 +81,16 @@ struct InvokeDocument {
     operation: Option<String>,
 }
 
+/// Upstream's type of it.
+const INVOKE_DOCUMENT: Shape = Shape::Struct(
+    "http.OutputBindingRequest",
+    &[
+        ("metadata", &Shape::TEXTS),
+        ("data", &Shape::Any),
+        ("operation", &Shape::Text),
+    ],
+);
+
 /// Judges a failure by its component error.
 struct Attempt(InvokeError);
 
@@ -135,7 +145,8 @@ impl BindingsService {
                     .trim_start_matches("failed to read request body: "),
             )
         })?;
-        let document = decode(&body).map_err(errors::malformed_request)?;
+        let document: InvokeDocument =
+            go_json::decode(&body, &INVOKE_DOCUMENT).map_err(errors::malformed_request)?;
         let data = match document.data {
             // Text that was JSON when it came is JSON again when it goes on, as Go writes it: a string keeps its
             // quotes, whatever was left out is `null`.
@@ -244,14 +255,7 @@ impl BindingsService {
             },
             Err(failure) => InvokeOutcome {
                 headers: headers_of(failure.response.as_ref()),
-                result: Err(
-                    errors::invoke_output_binding(&request.name, failure.text).with_detail(
-                        Detail::ErrorInfo {
-                            reason: "ERR_INVOKE_OUTPUT_BINDING",
-                            metadata: None,
-                        },
-                    ),
-                ),
+                result: Err(errors::invoke_output_binding(&request.name, failure.text).with_error_info()),
             },
         }
     }
@@ -329,15 +333,6 @@ impl BindingsService {
 }
 
 /// Go's decoder reads one value and ignores what follows.
-fn decode(body: &[u8]) -> Result<InvokeDocument, String> {
-    match serde_json::Deserializer::from_slice(body).into_iter().next() {
-        Some(Ok(document)) => Ok(document),
-        Some(Err(error)) if error.is_eof() => Err("unexpected EOF".to_owned()),
-        Some(Err(error)) => Err(error.to_string()),
-        None => Err("EOF".to_owned()),
-    }
-}
-
 fn with_metadata(mut answered: Response<Body>, response: Option<&InvokeResponse>) -> Response<Body> {
     for (name, value) in response.into_iter().flat_map(|response| &response.metadata) {
         // What cannot be a header stays behind; Go's server would drop it as well.

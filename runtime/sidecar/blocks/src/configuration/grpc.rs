@@ -12,7 +12,7 @@ use std::{
 use futures::{Stream, future::BoxFuture};
 use http::StatusCode;
 use outrigger_configuration::{Items, UpdateHandler};
-use outrigger_sidecar_api::{ApiError, Detail, errors};
+use outrigger_sidecar_api::{ApiError, errors};
 use outrigger_telemetry::metrics::ComponentCall;
 use outrigger_wire::dapr::proto::{
     common::v1::ConfigurationItem,
@@ -43,16 +43,16 @@ impl ConfigurationService {
         &self,
         request: GetConfigurationRequest,
     ) -> Result<GetConfigurationResponse, ApiError> {
-        let store = self.store(&request.store_name).await.map_err(rich)?;
+        let store = self
+            .store(&request.store_name)
+            .await
+            .map_err(ApiError::with_error_info)?;
         let items = self
             .read(&store, &request.keys, &request.metadata.into_iter().collect())
             .await
             .map_err(|error| {
-                rich(errors::configuration_get(
-                    key_list(&request.keys),
-                    &store.name,
-                    error_text(&error),
-                ))
+                errors::configuration_get(key_list(&request.keys), &store.name, error_text(&error))
+                    .with_error_info()
             })?;
         Ok(GetConfigurationResponse {
             items: messages(items),
@@ -68,14 +68,16 @@ impl ConfigurationService {
         &self,
         request: SubscribeConfigurationRequest,
     ) -> Result<ConfigurationStream, ApiError> {
-        let store = self.store(&request.store_name).await.map_err(rich)?;
+        let store = self
+            .store(&request.store_name)
+            .await
+            .map_err(ApiError::with_error_info)?;
         let mut keys = request.keys;
         keys.sort_unstable();
         let failed = |cause: &str| {
-            rich(
-                errors::configuration_subscribe(key_list(&keys), &store.name, cause)
-                    .with_codes(StatusCode::INTERNAL_SERVER_ERROR, Code::InvalidArgument),
-            )
+            errors::configuration_subscribe(key_list(&keys), &store.name, cause)
+                .with_codes(StatusCode::INTERNAL_SERVER_ERROR, Code::InvalidArgument)
+                .with_error_info()
         };
         if let Some(refusal) = self.subscriptions.refusal() {
             return Err(failed(refusal));
@@ -143,20 +145,6 @@ impl ConfigurationService {
             message: String::new(),
         }
     }
-}
-
-/// Errors of this surface are rich upstream, with the code as the reason; those of HTTP are not.
-fn rich(error: ApiError) -> ApiError {
-    let reason = match error.code() {
-        "ERR_CONFIGURATION_STORE_NOT_CONFIGURED" => "ERR_CONFIGURATION_STORE_NOT_CONFIGURED",
-        "ERR_CONFIGURATION_STORE_NOT_FOUND" => "ERR_CONFIGURATION_STORE_NOT_FOUND",
-        "ERR_CONFIGURATION_GET" => "ERR_CONFIGURATION_GET",
-        _ => "ERR_CONFIGURATION_SUBSCRIBE",
-    };
-    error.with_detail(Detail::ErrorInfo {
-        reason,
-        metadata: None,
-    })
 }
 
 fn messages(items: Items) -> HashMap<String, ConfigurationItem> {

@@ -25,7 +25,7 @@ pub trait JobsApi: Send + Sync + 'static {
 pub struct JobScope {
     /// The app.
     pub app_id: AppId,
-    /// Its namespace; empty where none is set.
+    /// Its namespace; `default` where none is set (upstream `CurrentNamespace`).
     pub namespace: Namespace,
 }
 

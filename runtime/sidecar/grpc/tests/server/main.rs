@@ -4,6 +4,7 @@ mod access;
 mod bench;
 mod calls;
 mod services;
+mod state_errors;
 mod support;
 mod telemetry;
 mod without_engines;

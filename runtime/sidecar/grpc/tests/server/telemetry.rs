@@ -53,6 +53,22 @@ async fn answers_carry_trace_and_baggage() {
 }
 
 #[tokio::test]
+async fn a_refused_stream_carries_its_trace() {
+    let tracer = Tracer::start(&TracerOptions::new("myapp", "1")).unwrap();
+    let sidecar = Sidecar::start(|options| options.tracer = Some(tracer)).await;
+    let mut client = sidecar.client().await;
+    let answer = client
+        .subscribe_configuration(SubscribeConfigurationRequest {
+            store_name: "nowhere".to_owned(),
+            ..Default::default()
+        })
+        .await
+        .unwrap();
+    assert!(answer.metadata().get_bin("grpc-trace-bin").is_some());
+    answer.into_inner().message().await.unwrap_err();
+}
+
+#[tokio::test]
 async fn calls_are_counted() {
     let metrics = Metrics::new(&MetricsOptions {
         app_id: "myapp".to_owned(),
