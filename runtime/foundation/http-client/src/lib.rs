@@ -17,4 +17,5 @@ mod tls;
 pub use cached::{Cached, Freshness};
 pub use client::{Client, ClientOptions};
 pub use error::ClientError;
-pub use tls::{Identity, TlsOptions, system_roots};
+pub use outrigger_tls::system_roots;
+pub use tls::{Identity, TlsOptions};

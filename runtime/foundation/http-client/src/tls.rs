@@ -1,13 +1,10 @@
 //! Whom a client trusts and what it shows.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
-use rustls::{
-    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, aws_lc_rs},
-};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
+use outrigger_tls::{AnyCertificate, system_roots};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use crate::ClientError;
 
@@ -39,18 +36,6 @@ pub struct TlsOptions {
     pub insecure_skip_verify: bool,
 }
 
-/// The roots that the system trusts; what cannot be read is left out.
-#[must_use]
-pub fn system_roots() -> RootCertStore {
-    let mut store = RootCertStore::empty();
-    let native = rustls_native_certs::load_native_certs();
-    for error in &native.errors {
-        tracing::debug!(%error, "a system root was skipped");
-    }
-    store.add_parsable_certificates(native.certs);
-    store
-}
-
 impl TlsOptions {
     /// The configuration for rustls. Reading the system's roots takes time and memory: call it when TLS is needed.
     ///
@@ -58,15 +43,11 @@ impl TlsOptions {
     /// When PEM cannot be read or certificate and key do not fit.
     pub fn config(&self) -> Result<ClientConfig, ClientError> {
         let tls = |error: &dyn fmt::Display| ClientError::Tls(error.to_string());
-        // The provider is named here so that nobody depends on a process-wide default.
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| tls(&error))?;
+        let builder = outrigger_tls::client().map_err(|error| tls(&error))?;
         let builder = if self.insecure_skip_verify {
             builder
                 .dangerous()
-                .with_custom_certificate_verifier(Arc::new(Believe(provider)))
+                .with_custom_certificate_verifier(AnyCertificate::verifier())
         } else {
             builder.with_root_certificates(self.root_store()?)
         };
@@ -99,59 +80,8 @@ impl TlsOptions {
 
 /// A configuration for connections in the clear, without roots.
 pub(crate) fn no_roots() -> Result<ClientConfig, ClientError> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    Ok(ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+    Ok(outrigger_tls::client()
         .map_err(|error| ClientError::Tls(error.to_string()))?
         .with_root_certificates(RootCertStore::empty())
         .with_no_client_auth())
-}
-
-/// Believes any certificate; the handshake's signature still has to be good.
-#[derive(Debug)]
-struct Believe(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Believe {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(
-            message,
-            certificate,
-            signature,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(
-            message,
-            certificate,
-            signature,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -3,13 +3,13 @@
 use std::{path::Path, sync::Arc};
 
 use outrigger_component::Error;
+use outrigger_tls::{AnyCertificate, system_roots};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
-    crypto::{WebPkiSupportedAlgorithms, aws_lc_rs},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
 };
 
@@ -35,23 +35,18 @@ pub(super) async fn config(
     trust: Trust,
     base_dir: &Path,
 ) -> Result<Arc<ClientConfig>, Error> {
-    // The provider is named here so that nobody depends on a process-wide default.
-    let provider = Arc::new(aws_lc_rs::default_provider());
     let failed = |error: rustls::Error| Error::configuration("failed to configure TLS").with_source(error);
-    let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(failed)?;
+    let builder = outrigger_tls::client().map_err(failed)?;
     let builder = match trust {
         Trust::Anyone => builder
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AcceptAnyone(
-                provider.signature_verification_algorithms,
-            ))),
+            .with_custom_certificate_verifier(AnyCertificate::verifier()),
         Trust::Chain => {
             let roots = roots(keywords, base_dir).await?;
-            let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
-                .build()
-                .map_err(|error| Error::configuration("failed to configure TLS").with_source(error))?;
+            let inner =
+                WebPkiServerVerifier::builder_with_provider(Arc::new(roots), outrigger_tls::provider())
+                    .build()
+                    .map_err(|error| Error::configuration("failed to configure TLS").with_source(error))?;
             builder
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(AcceptAnyName(inner)))
@@ -86,24 +81,18 @@ pub(super) async fn config(
 }
 
 async fn roots(keywords: &Keywords, base_dir: &Path) -> Result<RootCertStore, Error> {
-    let mut store = RootCertStore::empty();
     match keywords.get("sslrootcert").map(String::as_str) {
-        None | Some("" | "system") => {
-            let native = rustls_native_certs::load_native_certs();
-            for error in &native.errors {
-                tracing::debug!(%error, "a system root was skipped");
-            }
-            store.add_parsable_certificates(native.certs);
-        }
+        None | Some("" | "system") => Ok(system_roots()),
         Some(value) => {
+            let mut store = RootCertStore::empty();
             let pem = pem("sslrootcert", value, base_dir).await?;
             let certificates = CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok);
             if store.add_parsable_certificates(certificates).0 == 0 {
                 return Err(Error::configuration("unable to add CA to cert pool"));
             }
+            Ok(store)
         }
     }
-    Ok(store)
 }
 
 /// A value that is PEM, or the content of the file that it names.
@@ -114,45 +103,6 @@ async fn pem(name: &str, value: &str, base_dir: &Path) -> Result<Vec<u8>, Error>
     tokio::fs::read(base_dir.join(value))
         .await
         .map_err(|error| Error::configuration(format!("unable to read {name}")).with_source(error))
-}
-
-/// Any certificate will do, but the server must hold its key.
-#[derive(Debug)]
-struct AcceptAnyone(WebPkiSupportedAlgorithms);
-
-impl ServerCertVerifier for AcceptAnyone {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
-    }
 }
 
 /// The chain is checked, the name is not.

@@ -108,8 +108,8 @@ impl VaultStore {
                 }
             }
         };
-        let tls = tls::config(&config.trust, host).await?;
-        let client = Client::new(tls, config.server_name.as_deref())?;
+        let tls = tls::options(&config.trust, config.server_name.as_deref(), host).await?;
+        let client = Client::new(tls)?;
         Ok(Self {
             config,
             client,

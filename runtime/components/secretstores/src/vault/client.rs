@@ -1,44 +1,24 @@
-//! Requests to Vault: names through our own resolver, a deadline, bounded bodies, redirects to the active node.
+//! Requests to Vault: a deadline, bounded answers, redirects to the active node.
 
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
-use hickory_resolver::{TokioResolver, config::ResolverConfig, net::runtime::TokioRuntimeProvider};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header::LOCATION};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{
-        self,
-        connect::{HttpConnector, dns::Name},
-    },
-    rt::{TokioExecutor, TokioTimer},
-};
 use outrigger_component::{Error, ErrorKind, SecretString};
-use rustls::ClientConfig;
-use rustls_pki_types::ServerName;
-use tower_service::Service;
+use outrigger_http_client::{ClientError, ClientOptions, TlsOptions};
+
+use super::tls;
 
 /// For one request, redirects included.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// Idle connections are kept this long.
-const IDLE: Duration = Duration::from_secs(90);
 /// Larger answers are refused: Vault itself stores no secret above a mebibyte.
 const MAX_BODY: usize = 16 << 20;
 /// A standby node sends to the active one; more hops than this are a ring.
 const REDIRECTS: usize = 5;
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
 /// A client of one Vault.
 #[derive(Debug, Clone)]
-pub(super) struct Client(legacy::Client<HttpsConnector<HttpConnector<Dns>>, Full<Bytes>>);
+pub(super) struct Client(outrigger_http_client::Client);
 
 /// What Vault answered.
 #[derive(Debug)]
@@ -49,26 +29,14 @@ pub(super) struct Answer {
 
 impl Client {
     /// A client that speaks `http` in the clear and `https` as configured.
-    pub(super) fn new(tls: ClientConfig, server_name: Option<&str>) -> Result<Self, Error> {
-        let mut http = HttpConnector::new_with_resolver(Dns::open()?);
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
-        let builder = match server_name {
-            Some(name) => {
-                let name = ServerName::try_from(name.to_owned())
-                    .map_err(|error| Error::configuration("tlsServerName is no name").with_source(error))?;
-                builder.with_server_name_resolver(FixedServerNameResolver::new(name))
-            }
-            None => builder,
+    pub(super) fn new(tls: TlsOptions) -> Result<Self, Error> {
+        let options = ClientOptions {
+            timeout: DEADLINE,
+            max_response: MAX_BODY,
+            tls,
         };
-        let connector = builder.enable_all_versions().wrap_connector(http);
-        Ok(Self(
-            legacy::Client::builder(TokioExecutor::new())
-                .pool_timer(TokioTimer::new())
-                .pool_idle_timeout(IDLE)
-                .build(connector),
-        ))
+        let client = outrigger_http_client::Client::new(options).map_err(failed)?;
+        Ok(Self(client))
     }
 
     /// Sends a request and reads the whole answer, whatever its status.
@@ -84,9 +52,7 @@ impl Client {
     ) -> Result<Answer, Error> {
         tokio::time::timeout(DEADLINE, self.follow(method, address, token, body))
             .await
-            .map_err(|_| {
-                Error::new(ErrorKind::Timeout, "couldn't get secret").with_source("vault does not answer")
-            })?
+            .map_err(|_| silent())?
     }
 
     async fn follow(
@@ -96,12 +62,7 @@ impl Client {
         token: &SecretString,
         body: Bytes,
     ) -> Result<Answer, Error> {
-        let unavailable = |error: BoxError| Error::unavailable("couldn't get secret").with_source(error);
-        let malformed =
-            |error: BoxError| Error::configuration("couldn't generate request").with_source(error);
-        let mut uri: Uri = address
-            .parse()
-            .map_err(|error: http::uri::InvalidUri| malformed(error.into()))?;
+        let mut uri: Uri = address.parse().map_err(malformed::<http::uri::InvalidUri>)?;
         let mut secret = HeaderValue::from_str(token.expose())
             .map_err(|_| Error::configuration("the vault token has characters that no header can carry"))?;
         secret.set_sensitive(true);
@@ -111,19 +72,43 @@ impl Client {
                 .uri(&uri)
                 .header("X-Vault-Token", &secret)
                 .header("X-Vault-Request", "true")
-                .body(Full::new(body.clone()))
-                .map_err(|error| malformed(error.into()))?;
-            let response = self
-                .0
-                .request(request)
-                .await
-                .map_err(|error| unavailable(error.into()))?;
+                .body(body.clone())
+                .map_err(malformed)?;
+            let response = self.0.send(request).await.map_err(failed)?;
             match redirect(&uri, &response) {
                 Some(next) => uri = next,
-                None => return answer(response).await,
+                None => {
+                    return Ok(Answer {
+                        status: response.status(),
+                        body: response.into_body(),
+                    });
+                }
             }
         }
-        Err(unavailable("stopped after too many redirects".into()))
+        Err(Error::unavailable("couldn't get secret").with_source("stopped after too many redirects"))
+    }
+}
+
+fn silent() -> Error {
+    Error::new(ErrorKind::Timeout, "couldn't get secret").with_source("vault does not answer")
+}
+
+fn malformed<E: std::error::Error + Send + Sync + 'static>(error: E) -> Error {
+    Error::configuration("couldn't generate request").with_source(error)
+}
+
+fn failed(error: ClientError) -> Error {
+    match error {
+        ClientError::Timeout { .. } => silent(),
+        ClientError::TooLarge { .. } => {
+            Error::new(ErrorKind::Exhausted, "couldn't read response").with_source(error)
+        }
+        ClientError::Connection { source, .. } => {
+            Error::unavailable("couldn't get secret").with_source(source)
+        }
+        ClientError::Tls(why) => tls::failed(why),
+        ClientError::Url(_) | ClientError::Request(_) => malformed(error),
+        _ => Error::unavailable("couldn't get secret").with_source(error),
     }
 }
 
@@ -140,60 +125,4 @@ fn redirect<B>(from: &Uri, response: &Response<B>) -> Option<Uri> {
     }
     let to = Uri::from_parts(parts).ok()?;
     (from.scheme_str() != Some("https") || to.scheme_str() == Some("https")).then_some(to)
-}
-
-async fn answer(response: Response<hyper::body::Incoming>) -> Result<Answer, Error> {
-    let status = response.status();
-    let body = Limited::new(response.into_body(), MAX_BODY)
-        .collect()
-        .await
-        .map_err(|error| {
-            let kind = if error.is::<http_body_util::LengthLimitError>() {
-                ErrorKind::Exhausted
-            } else {
-                ErrorKind::Unavailable
-            };
-            Error::new(kind, "couldn't read response").with_source(error)
-        })?
-        .to_bytes();
-    Ok(Answer { status, body })
-}
-
-/// Resolves names by the system's configuration without its C library (design D10).
-#[derive(Debug, Clone)]
-struct Dns(Arc<TokioResolver>);
-
-impl Dns {
-    fn open() -> Result<Self, Error> {
-        // Without `/etc/resolv.conf` there are still addresses and `/etc/hosts`.
-        let builder = TokioResolver::builder_tokio().unwrap_or_else(|_| {
-            TokioResolver::builder_with_config(
-                ResolverConfig::from_parts(None, Vec::new(), Vec::new()),
-                TokioRuntimeProvider::default(),
-            )
-        });
-        let resolver = builder.build().map_err(|error| {
-            Error::unavailable("cannot read the system's name resolution").with_source(error)
-        })?;
-        Ok(Self(Arc::new(resolver)))
-    }
-}
-
-impl Service<Name> for Dns {
-    type Response = std::vec::IntoIter<SocketAddr>;
-    type Error = BoxError;
-    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
-
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
-        let resolver = Arc::clone(&self.0);
-        Box::pin(async move {
-            let found = resolver.lookup_ip(name.as_str()).await?;
-            let addresses: Vec<_> = found.iter().map(|address| SocketAddr::new(address, 0)).collect();
-            Ok(addresses.into_iter())
-        })
-    }
 }

@@ -5,13 +5,14 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 use http::Method;
 use outrigger_component::{ErrorKind, Host, Metadata, Properties, SecretString, Spec};
+use outrigger_http_client::TlsOptions;
 use outrigger_secrets::{Secret, SharedSecretStore, suite};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
 };
 
-use super::{VAULT, client::Client, config::Trust, tls};
+use super::{VAULT, client::Client};
 
 /// The server's address, or a printed reason.
 #[allow(clippy::print_stderr, clippy::disallowed_methods, reason = "a test's own")]
@@ -52,8 +53,7 @@ fn folder() -> String {
 }
 
 async fn call(method: Method, address: &str, path: &str, body: &str) {
-    let tls = tls::config(&Trust::System, &Host::new("app", ".")).await.unwrap();
-    let answer = Client::new(tls, None)
+    let answer = Client::new(TlsOptions::default())
         .unwrap()
         .call(
             &method,

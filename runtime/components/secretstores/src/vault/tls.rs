@@ -1,14 +1,10 @@
 //! Whom we trust.
 
-use std::{collections::VecDeque, path::PathBuf, sync::Arc};
+use std::{collections::VecDeque, path::PathBuf};
 
 use outrigger_component::{Error, Host};
-use rustls::{
-    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
-};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject};
+use outrigger_http_client::TlsOptions;
+use rustls_pki_types::{CertificateDer, pem::PemObject};
 
 use super::config::Trust;
 
@@ -16,23 +12,16 @@ use super::config::Trust;
 const MAX_FILES: usize = 4096;
 
 /// TLS as configured.
-pub(super) async fn config(trust: &Trust, host: &Host) -> Result<ClientConfig, Error> {
-    // The provider is named here so that nobody depends on a process-wide default.
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| Error::internal("TLS cannot be set up").with_source(error))?;
-    let mut roots = RootCertStore::empty();
+pub(super) async fn options(
+    trust: &Trust,
+    server_name: Option<&str>,
+    host: &Host,
+) -> Result<TlsOptions, Error> {
+    let mut roots = Vec::new();
     match trust {
-        Trust::Anyone => {
-            tracing::info!(
-                "hashicorp vault: you are using 'skipVerify' to skip server config verify which is unsafe!"
-            );
-            return Ok(builder
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
-                .with_no_client_auth());
-        }
+        Trust::Anyone => tracing::info!(
+            "hashicorp vault: you are using 'skipVerify' to skip server config verify which is unsafe!"
+        ),
         Trust::Pem(pem) => add(&mut roots, pem.as_bytes())?,
         Trust::File(file) => add(&mut roots, &read(host.path(file)).await?)?,
         Trust::Folder(folder) => {
@@ -40,23 +29,27 @@ pub(super) async fn config(trust: &Trust, host: &Host) -> Result<ClientConfig, E
                 add(&mut roots, &read(file).await?)?;
             }
         }
-        Trust::System => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
+        Trust::System => {}
     }
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+    Ok(TlsOptions {
+        roots: (!matches!(trust, Trust::Anyone | Trust::System)).then_some(roots),
+        server_name: server_name.map(str::to_owned),
+        insecure_skip_verify: *trust == Trust::Anyone,
+        ..TlsOptions::default()
+    })
 }
 
-fn failed(text: impl Into<String>) -> Error {
+pub(super) fn failed(text: impl Into<String>) -> Error {
     Error::configuration(format!("couldn't create client using config: {}", text.into()))
 }
 
-fn add(roots: &mut RootCertStore, pem: &[u8]) -> Result<(), Error> {
-    let certificates = CertificateDer::pem_slice_iter(pem).filter_map(Result::ok);
-    match roots.add_parsable_certificates(certificates).0 {
-        0 => Err(failed("couldn't read PEM")),
-        _ => Ok(()),
+fn add(roots: &mut Vec<u8>, pem: &[u8]) -> Result<(), Error> {
+    if !CertificateDer::pem_slice_iter(pem).any(|certificate| certificate.is_ok()) {
+        return Err(failed("couldn't read PEM"));
     }
+    roots.extend_from_slice(pem);
+    roots.push(b'\n');
+    Ok(())
 }
 
 async fn read(path: PathBuf) -> Result<Vec<u8>, Error> {
@@ -89,53 +82,4 @@ async fn files(folder: PathBuf) -> Result<Vec<PathBuf>, Error> {
         }
     }
     Ok(files)
-}
-
-/// Takes every certificate; the handshake's signature must still be its own.
-#[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(
-            message,
-            certificate,
-            signature,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(
-            message,
-            certificate,
-            signature,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
