@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::client::{Stream, Visitor};
-use super::running::{Programs, Running, furnished, signal};
+use super::running::{Programs, Running, compose_home, furnished, signal};
 use super::survival::is_up;
 use super::{ALONE, until};
 
@@ -20,7 +20,32 @@ async fn redis_and_rabbitmq_carry_the_app() {
         ("localhost:6379", redis.as_str()),
         ("amqp://guest:guest@localhost:5672", rabbitmq.as_str()),
     ];
-    journey("redis-rabbitmq", &addresses).await;
+    journey(profile("redis-rabbitmq", &addresses)).await;
+}
+
+/// D2: what Compose starts as containers, our runner starts as processes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_compose_file_runs_as_processes() {
+    let (Some(redis), Some(rabbitmq)) = (server("OUTRIGGER_TEST_REDIS"), server("OUTRIGGER_TEST_RABBITMQ"))
+    else {
+        return;
+    };
+    let rabbitmq = rabbitmq
+        .rsplit_once('@')
+        .unwrap()
+        .1
+        .trim_end_matches('/')
+        .to_owned();
+    let externals = [format!("redis={redis}"), format!("rabbitmq={rabbitmq}")];
+    let flags = externals
+        .into_iter()
+        .flat_map(|external| ["--external".to_owned(), external]);
+    journey(Place {
+        home: compose_home(),
+        file: "compose.yaml",
+        flags: flags.collect(),
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -36,7 +61,7 @@ async fn postgresql_and_redis_carry_the_app() {
         ),
         ("localhost:6379", redis.as_str()),
     ];
-    journey("postgresql", &addresses).await;
+    journey(profile("postgresql", &addresses)).await;
 }
 
 /// Where a real server is.
@@ -48,16 +73,32 @@ fn server(variable: &str) -> Option<String> {
     found
 }
 
+/// What is started.
+struct Place {
+    home: tempfile::TempDir,
+    file: &'static str,
+    flags: Vec<String>,
+}
+
+impl Place {
+    async fn start(&self, programs: &Programs) -> Running {
+        Running::start_with(programs, self.home.path(), self.file, &self.flags).await
+    }
+}
+
+fn profile(name: &str, addresses: &[(&str, &str)]) -> Place {
+    Place {
+        home: furnished(&format!("{name}.yaml"), &format!("profiles/{name}"), addresses),
+        file: "dapr.yaml",
+        flags: Vec::new(),
+    }
+}
+
 /// All that a user does, before and after processes are killed and over a restart of the whole.
-async fn journey(profile: &str, addresses: &[(&str, &str)]) {
+async fn journey(place: Place) {
     let _alone = ALONE.lock().await;
     let Some(programs) = Programs::find() else { return };
-    let home = furnished(
-        &format!("{profile}.yaml"),
-        &format!("profiles/{profile}"),
-        addresses,
-    );
-    let running = Running::start(&programs, home.path()).await;
+    let running = place.start(&programs).await;
     subscribers_are_there(&running).await;
     // The servers are not this test's alone.
     let user = uuid::Uuid::new_v4().simple().to_string();
@@ -79,7 +120,7 @@ async fn journey(profile: &str, addresses: &[(&str, &str)]) {
     let before = until("the list", async || list(&visitor).await).await;
     running.stop().await;
 
-    let running = Running::start(&programs, home.path()).await;
+    let running = place.start(&programs).await;
     let visitor = Visitor::enter(&running.url().borrow(), &user).await;
     let after = until("the list is there again", async || list(&visitor).await).await;
     assert_eq!(before, after, "the servers have kept it");

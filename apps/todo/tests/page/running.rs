@@ -80,6 +80,20 @@ pub(crate) fn furnished(run_file: &str, resources: &str, addresses: &[(&str, &st
     home
 }
 
+/// A folder with the Compose file and what it mounts.
+pub(crate) fn compose_home() -> tempfile::TempDir {
+    let home = tempfile::tempdir().unwrap();
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy");
+    fs::create_dir_all(home.path().join("compose/resources")).unwrap();
+    let resources = fs::read_dir(deploy.join("compose/resources")).unwrap();
+    let resources = resources.map(|file| Path::new("compose/resources").join(file.unwrap().file_name()));
+    let others = ["compose.yaml", "compose/configuration.yaml"].map(PathBuf::from);
+    for file in resources.chain(others) {
+        fs::copy(deploy.join(&file), home.path().join(&file)).unwrap();
+    }
+    home
+}
+
 /// A running app.
 pub(crate) struct Running {
     outrigger: Child,
@@ -92,10 +106,16 @@ pub(crate) struct Running {
 impl Running {
     /// Starts the run file of a [`home`] and waits for the page's address.
     pub(crate) async fn start(programs: &Programs, home: &Path) -> Self {
+        Self::start_with(programs, home, "dapr.yaml", &[]).await
+    }
+
+    /// Starts a file of a folder with more flags.
+    pub(crate) async fn start_with(programs: &Programs, home: &Path, file: &str, flags: &[String]) -> Self {
         let began = Instant::now();
         let mut outrigger = Command::new(&programs.outrigger)
             .args(["run", "-f"])
-            .arg(home.join("dapr.yaml"))
+            .arg(home.join(file))
+            .args(flags)
             .env("TODO_BIN", &programs.todo)
             .env("OUTRIGGER_REGISTRY_DIR", home.join("registry"))
             .stdout(Stdio::piped())

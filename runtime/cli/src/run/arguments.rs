@@ -239,5 +239,7 @@ pub(super) fn daprd_variables(
             pairs.push((name.to_owned(), value.clone()));
         }
     }
+    let own = app.shared.sidecar_env.iter();
+    pairs.extend(own.map(|(name, value)| (name.clone(), value.clone())));
     Ok(pairs)
 }

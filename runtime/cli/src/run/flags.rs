@@ -26,6 +26,9 @@ Examples:
   outrigger run -f ./shop
   envsubst < template.yaml | outrigger run -f -
 
+  # The app and sidecar pairs of a Compose file as processes, beside servers that run already
+  outrigger run -f compose.yaml --external redis=127.0.0.1:6379
+
 Environment:
   OUTRIGGER_DAPRD  path of the sidecar program to run instead of the one in this binary";
 
@@ -118,9 +121,12 @@ pub(crate) struct RunFlags {
     /// Listen addresses of the sidecar's APIs, separated by commas
     #[arg(long, default_value = "")]
     dapr_listen_addresses: String,
-    /// Run file, a folder with a dapr.yaml, or - for standard input
+    /// Run file, a folder with a dapr.yaml, a Compose file, or - for standard input
     #[arg(short = 'f', long)]
     pub(super) run_file: Option<PathBuf>,
+    /// Where a service of the Compose file is that is not started: NAME=HOST:PORT; may be repeated
+    #[arg(long, value_name = "NAME=HOST:PORT", action = ArgAction::Append)]
+    pub(super) external: Vec<String>,
     /// Run in Kubernetes
     #[arg(short = 'k', long, hide = true)]
     pub(super) kubernetes: bool,

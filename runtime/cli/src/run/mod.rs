@@ -1,11 +1,12 @@
 //! `outrigger run` and `run -f`: apps with their sidecars, side by side, kept running.
 //!
-//! Flags or a run file ([`flags`], [`run_file`]) say what; [`plan`] turns it into processes with ports, arguments
-//! and variables; [`supervisor`] keeps them. No process outlives the command line: each is tied to it by the kernel
+//! Flags, a run file or a Compose file ([`flags`], [`run_file`], [`compose`]) say what; [`plan`] turns it into
+//! processes with ports, arguments and variables; [`supervisor`] keeps them. No process outlives the command line: each is tied to it by the kernel
 //! ([`crate::exec`]), and its group is watched by a guard process ([`crate::guard`]).
 
 mod arguments;
 mod backoff;
+mod compose;
 pub(crate) mod control;
 mod fields;
 mod flags;
@@ -26,7 +27,7 @@ use anyhow::{Context as _, Result, bail};
 
 pub(crate) use flags::RunFlags;
 
-use self::{plan::Setting, supervisor::Run};
+use self::{plan::Setting, run_file::RunFile, supervisor::Run};
 use crate::{console::Status, verbs::Surroundings};
 
 /// Runs what the flags say until it ends.
@@ -34,6 +35,7 @@ pub(crate) fn main(flags: RunFlags, around: &Surroundings) -> Result<ExitCode> {
     if flags.kubernetes {
         bail!("--kubernetes is not served by this version; without it the apps run on this machine");
     }
+    let this_program = this_program()?;
     let mut notes = Vec::new();
     let (apps, file) = match &flags.run_file {
         Some(path) => {
@@ -46,13 +48,14 @@ pub(crate) fn main(flags: RunFlags, around: &Surroundings) -> Result<ExitCode> {
                 notes.push((Status::Warning, text));
             }
             let path = run_file::locate(path).context("Failed to get run file path")?;
-            let file = run_file::read(&path, &around.working_dir, &around.folders)?;
+            let file = read(&path, &flags.external, &this_program, around)?;
             if file.apps.is_empty() {
                 bail!("No apps to run");
             }
             notes.extend(file.warnings.iter().map(|text| (Status::Warning, text.clone())));
             (file.apps, Some((file.path, file.name)))
         }
+        None if !flags.external.is_empty() => bail!("--external goes with --run-file and a Compose file"),
         None => (
             vec![flags.into_app(around.runtime_path.as_deref(), &around.working_dir)?],
             None,
@@ -70,7 +73,6 @@ pub(crate) fn main(flags: RunFlags, around: &Surroundings) -> Result<ExitCode> {
             format!("the app id {twice:?} is used by several apps; use instances to run one app many times"),
         ));
     }
-    let this_program = this_program()?;
     let daprd = around.environment.non_empty("OUTRIGGER_DAPRD").map(PathBuf::from);
     let setting = Setting {
         folders: &around.folders,
@@ -98,6 +100,29 @@ pub(crate) fn main(flags: RunFlags, around: &Surroundings) -> Result<ExitCode> {
         this_program,
         runs_folder: around.folders.runs()?,
     })
+}
+
+/// Reads a run file, or a Compose file in its place.
+fn read(path: &Path, externals: &[String], this_program: &Path, around: &Surroundings) -> Result<RunFile> {
+    let (text, path) = run_file::load(path, &around.working_dir)?;
+    let root = run_file::tree(&text).with_context(|| format!("run file {}", path.display()))?;
+    match root {
+        Some(root) if compose::is_compose(&root) => {
+            let around = compose::Around {
+                environment: &around.environment,
+                folders: &around.folders,
+                externals,
+                this_program,
+            };
+            compose::read(root, &path, around).with_context(|| format!("Compose file {}", path.display()))
+        }
+        _ if !externals.is_empty() => bail!(
+            "--external goes with a Compose file, which {} is not",
+            path.display()
+        ),
+        root => run_file::understand(root.as_ref(), &path, &around.folders)
+            .with_context(|| format!("run file {}", path.display())),
+    }
 }
 
 /// This binary. The link in `/proc` stays right when the file is replaced while we run.

@@ -1,6 +1,7 @@
 //! Run files: many apps in one YAML file (wire.md §18; upstream `pkg/runfileconfig`).
 
 use std::{
+    collections::BTreeMap,
     io::Read as _,
     path::{Component, Path, PathBuf},
 };
@@ -63,6 +64,14 @@ pub(crate) fn absolute(path: &Path, working_dir: &Path) -> PathBuf {
 
 /// Reads a located run file.
 pub(crate) fn read(path: &Path, working_dir: &Path, folders: &Folders) -> Result<RunFile> {
+    let (text, path) = load(path, working_dir)?;
+    let root = tree(&text);
+    root.and_then(|root| understand(root.as_ref(), &path, folders))
+        .with_context(|| format!("run file {}", path.display()))
+}
+
+/// Reads a located run file's text, and tells its absolute path.
+pub(super) fn load(path: &Path, working_dir: &Path) -> Result<(String, PathBuf)> {
     let mut text = String::new();
     let context = || format!("error in reading the provided app config file {}", path.display());
     if path == Path::new("-") {
@@ -77,14 +86,20 @@ pub(crate) fn read(path: &Path, working_dir: &Path, folders: &Folders) -> Result
             .read_to_string(&mut text)
             .with_context(context)?;
     }
-    let path = absolute(path, working_dir);
-    parse(&text, &path, folders).with_context(|| format!("run file {}", path.display()))
+    Ok((text, absolute(path, working_dir)))
 }
 
-/// Understands a run file's text; `path` is absolute.
-pub(crate) fn parse(text: &str, path: &Path, folders: &Folders) -> Result<RunFile> {
-    let root = yaml::parse(text, Mode::GoYamlV2).context("error in parsing the provided app config file")?;
-    let file = Fields::of(root.as_ref(), "a run file")?;
+/// The YAML of a run file, or of what takes its place.
+pub(super) fn tree(text: &str) -> Result<Option<Node>> {
+    yaml::parse(text, Mode::GoYamlV2).context("error in parsing the provided app config file")
+}
+
+/// Understands a run file; `path` is absolute.
+pub(super) fn understand(root: Option<&Node>, path: &Path, folders: &Folders) -> Result<RunFile> {
+    if root.is_some_and(super::compose::is_compose) {
+        bail!("this is a Compose file, which only run and stop understand");
+    }
+    let file = Fields::of(root, "a run file")?;
     if file.integer("version")? == 0 {
         bail!("required field 'version' not found in the provided run template file");
     }
@@ -231,6 +246,7 @@ fn shared(fields: &Fields<'_>, base: &Path, folders: &Folders) -> Result<Shared>
         enable_api_logging: fields.switch("enableApiLogging")?,
         runtime_path,
         env: fields.pairs("env")?,
+        sidecar_env: BTreeMap::new(),
         daprd_log_destination: parsed("daprdLogDestination")?
             .map(|text| text.parse())
             .transpose()
@@ -247,7 +263,7 @@ fn shared(fields: &Fields<'_>, base: &Path, folders: &Folders) -> Result<Shared>
 }
 
 /// A path of the file, absolute: `~/` is the home folder, relative ones start at `base`; it must exist.
-fn existing(path: &str, base: &Path, folders: &Folders) -> Result<PathBuf> {
+pub(super) fn existing(path: &str, base: &Path, folders: &Folders) -> Result<PathBuf> {
     let path = match path.strip_prefix("~/") {
         Some(rest) => folders
             .home()

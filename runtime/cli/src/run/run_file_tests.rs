@@ -41,7 +41,8 @@ impl Place {
     }
 
     fn parse(&self, text: &str) -> Result<RunFile> {
-        parse(text, &self.path("dapr.yaml"), &self.folders)
+        let root = tree(text)?;
+        understand(root.as_ref(), &self.path("dapr.yaml"), &self.folders)
     }
 
     fn error(&self, text: &str) -> String {

@@ -92,6 +92,8 @@ pub(crate) struct Shared {
     pub(crate) enable_api_logging: bool,
     pub(crate) runtime_path: Option<PathBuf>,
     pub(crate) env: BTreeMap<String, String>,
+    /// Variables of the sidecar alone; a Compose file has them.
+    pub(crate) sidecar_env: BTreeMap<String, String>,
     pub(crate) daprd_log_destination: Option<LogDestination>,
     pub(crate) app_log_destination: Option<LogDestination>,
     pub(crate) restart: Option<Restart>,
