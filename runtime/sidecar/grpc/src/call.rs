@@ -49,7 +49,11 @@ impl Call {
     fn end(self, code: Code, message: &str, sent: u64) {
         let elapsed = self.began.elapsed();
         if self.log {
-            self.log(code, elapsed);
+            let span = self
+                .traced
+                .as_ref()
+                .map_or_else(tracing::Span::none, Traced::log_span);
+            span.in_scope(|| self.log(code, elapsed));
         }
         match self.count {
             Count::Unary => {

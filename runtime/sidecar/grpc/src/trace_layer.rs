@@ -137,6 +137,11 @@ impl Traced {
         Ok(Some(traced))
     }
 
+    /// What log lines of the call are within.
+    pub(crate) fn log_span(&self) -> tracing::Span {
+        self.span.context().log_span()
+    }
+
     /// Lays baggage and context on the header of the answer.
     pub(crate) fn answer(&mut self, headers: &mut HeaderMap) {
         if let Some(baggage) = self.baggage.take() {

@@ -23,6 +23,7 @@ use outrigger_telemetry::{
     trace::SpanContext,
 };
 use tokio::sync::Semaphore;
+use tracing::Instrument as _;
 
 use crate::{Cors, LimitedBody, Router, clean, limit::until_sent, query_unescape};
 
@@ -111,11 +112,13 @@ impl HttpService {
         if options.api_log.is_some_and(|log| log.obfuscate_urls) {
             request.extensions_mut().insert(WantsCallName);
         }
+        let mut log_span = tracing::Span::none();
         let mut response = match &options.tracing {
             None => self.guarded(request).await,
             Some(tracing) => match tracing.begin(request) {
                 Ok((request, span)) => {
-                    let response = self.guarded(request).await;
+                    log_span = span.log_span();
+                    let response = self.guarded(request).instrument(log_span.clone()).await;
                     let served = response.extensions().get::<Served>().cloned();
                     tracing.end(span, response, served.as_ref().map(|served| &*served.0))
                 }
@@ -123,7 +126,7 @@ impl HttpService {
             },
         };
         if let Some(observed) = observed {
-            response = observed.end(response, options);
+            response = log_span.in_scope(|| observed.end(response, options));
         }
         response.map(|body| until_sent(body, permit))
     }

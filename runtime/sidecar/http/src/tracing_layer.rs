@@ -36,6 +36,13 @@ struct Details {
     headers: Vec<(String, String)>,
 }
 
+impl Traced {
+    /// What log lines of the request are within.
+    pub(crate) fn log_span(&self) -> tracing::Span {
+        self.span.context().log_span()
+    }
+}
+
 impl TracingLayer {
     /// A layer over this tracer.
     #[must_use]

@@ -171,6 +171,7 @@ mod tests {
 
     use super::super::{LogFormat, LogLevel, MemorySink, dispatch};
     use super::*;
+    use crate::trace::SpanContext;
 
     fn options(format: LogFormat) -> LogOptions {
         LogOptions {
@@ -323,6 +324,27 @@ mod tests {
             lines,
             [
                 r#"{"app_id":"one","correlation_id":"c","instance":"host-1","level":"info","msg":"a","scope":"dapr.runtime","span_id":"00f0","time":"2025-11-21T10:13:20.123456Z","trace_id":"4bf9","type":"log","ver":"1.18.2"}"#
+            ]
+        );
+    }
+
+    #[test]
+    fn lines_within_a_traced_request_carry_its_ids() {
+        let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let context = SpanContext::from_headers(Some(traceparent), None).unwrap();
+        let lines = lines(options(LogFormat::Json), |_| {
+            context
+                .log_span()
+                .in_scope(|| tracing::info!(target: "dapr.runtime", "a"));
+            SpanContext::default()
+                .log_span()
+                .in_scope(|| tracing::info!(target: "dapr.runtime", "b"));
+        });
+        assert_eq!(
+            lines,
+            [
+                r#"{"instance":"host-1","level":"info","msg":"a","scope":"dapr.runtime","span_id":"b7ad6b7169203331","time":"2025-11-21T10:13:20.123456Z","trace_id":"0af7651916cd43dd8448eb211c80319c","type":"log","ver":"1.18.2"}"#,
+                r#"{"instance":"host-1","level":"info","msg":"b","scope":"dapr.runtime","time":"2025-11-21T10:13:20.123456Z","type":"log","ver":"1.18.2"}"#,
             ]
         );
     }

@@ -170,6 +170,21 @@ impl SpanContext {
         self.trace_id.is_valid() && self.span_id.is_valid()
     }
 
+    /// A span of `tracing` that gives its ids to the log lines within (C9); none where there are no ids. It is of the
+    /// highest level, so that it is there whenever a line is.
+    #[must_use]
+    pub fn log_span(&self) -> tracing::Span {
+        if !self.is_valid() {
+            return tracing::Span::none();
+        }
+        tracing::error_span!(
+            target: "dapr.runtime",
+            "request",
+            trace_id = %self.trace_id,
+            span_id = %self.span_id
+        )
+    }
+
     /// Whether the trace is recorded.
     #[must_use]
     pub const fn is_sampled(&self) -> bool {

@@ -1,7 +1,10 @@
 //! What calls leave behind: trace context, baggage and metrics.
 
+use std::sync::Arc;
+
 use outrigger_telemetry::{
     Metrics, Tracer,
+    logs::{self, LogLevel, LogOptions, MemorySink},
     metrics::MetricsOptions,
     trace::{SpanContext, TracerOptions},
 };
@@ -50,6 +53,38 @@ async fn answers_carry_trace_and_baggage() {
         status.message().starts_with("invalid baggage header: "),
         "{status}"
     );
+}
+
+/// Row C9.
+#[tokio::test]
+async fn log_lines_of_a_call_carry_its_ids() {
+    let sink = MemorySink::default();
+    let mut log = LogOptions::new("host-1", "1.18.2");
+    log.level = LogLevel::Debug;
+    let (dispatch, _level) = logs::dispatch(log, Arc::new(sink.clone()));
+    // The tasks of this test run on this thread alone.
+    let _default = tracing::dispatcher::set_default(&dispatch);
+    let tracer = Tracer::start(&TracerOptions::new("myapp", "1")).unwrap();
+    let sidecar = Sidecar::start(|options| options.tracer = Some(tracer)).await;
+    let mut request = Request::new(GetStateRequest {
+        store_name: "nowhere".to_owned(),
+        ..GetStateRequest::default()
+    });
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    request
+        .metadata_mut()
+        .insert("traceparent", parent.parse().unwrap());
+    sidecar.client().await.get_state(request).await.unwrap_err();
+    let text = sink.text();
+    let line = text
+        .lines()
+        .find(|line| line.contains("state store nowhere is not found"))
+        .unwrap();
+    assert!(
+        line.contains("trace_id=0af7651916cd43dd8448eb211c80319c"),
+        "{line}"
+    );
+    assert!(line.contains(" span_id="), "{line}");
 }
 
 #[tokio::test]
