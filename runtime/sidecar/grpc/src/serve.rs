@@ -91,6 +91,8 @@ where
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
+        // Clients would take it for metadata of the answer; grpc-go sends none.
+        .auto_date_header(false)
         // Upstream multiplies the buffer size by 1024 a second time.
         .max_header_list_size(u32::try_from(server.current().read_buffer_size() << 10).unwrap_or(u32::MAX))
         .initial_stream_window_size(STREAM_WINDOW)

@@ -100,6 +100,7 @@ async fn a_refused_stream_carries_its_trace() {
         .await
         .unwrap();
     assert!(answer.metadata().get_bin("grpc-trace-bin").is_some());
+    assert!(!answer.metadata().contains_key("date"));
     answer.into_inner().message().await.unwrap_err();
 }
 
