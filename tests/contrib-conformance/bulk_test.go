@@ -3,6 +3,7 @@ package contrib
 import (
 	"context"
 	"errors"
+	"slices"
 
 	contribstate "github.com/dapr/components-contrib/state"
 )
@@ -15,25 +16,31 @@ type pluggableStore interface {
 	contribstate.Store
 }
 
-// oneByOne makes bulk writes one call each: the cases want an error per key, for which the pluggable protocol, with one
-// status for all, has no room. Bulk reads stay what they are.
-type oneByOne struct{ pluggableStore }
+// errorPerKey makes bulk writes that bring ETags one bulk write per key: the cases want an error per key, for which the
+// pluggable protocol, with one status for all, has no room. Writes that bring none, and bulk reads, stay what they are.
+type errorPerKey struct{ pluggableStore }
 
-func (s oneByOne) BulkSet(ctx context.Context, requests []contribstate.SetRequest, _ contribstate.BulkStoreOpts) error {
+func (s errorPerKey) BulkSet(ctx context.Context, requests []contribstate.SetRequest, options contribstate.BulkStoreOpts) error {
+	if !slices.ContainsFunc(requests, contribstate.SetRequest.HasETag) {
+		return s.pluggableStore.BulkSet(ctx, requests, options)
+	}
 	var failed []error
-	for i := range requests {
-		if err := s.Set(ctx, &requests[i]); err != nil {
-			failed = append(failed, contribstate.NewBulkStoreError(requests[i].Key, err))
+	for _, request := range requests {
+		if err := s.pluggableStore.BulkSet(ctx, []contribstate.SetRequest{request}, options); err != nil {
+			failed = append(failed, contribstate.NewBulkStoreError(request.Key, err))
 		}
 	}
 	return errors.Join(failed...)
 }
 
-func (s oneByOne) BulkDelete(ctx context.Context, requests []contribstate.DeleteRequest, _ contribstate.BulkStoreOpts) error {
+func (s errorPerKey) BulkDelete(ctx context.Context, requests []contribstate.DeleteRequest, options contribstate.BulkStoreOpts) error {
+	if !slices.ContainsFunc(requests, contribstate.DeleteRequest.HasETag) {
+		return s.pluggableStore.BulkDelete(ctx, requests, options)
+	}
 	var failed []error
-	for i := range requests {
-		if err := s.Delete(ctx, &requests[i]); err != nil {
-			failed = append(failed, contribstate.NewBulkStoreError(requests[i].Key, err))
+	for _, request := range requests {
+		if err := s.pluggableStore.BulkDelete(ctx, []contribstate.DeleteRequest{request}, options); err != nil {
+			failed = append(failed, contribstate.NewBulkStoreError(request.Key, err))
 		}
 	}
 	return errors.Join(failed...)

@@ -1,6 +1,6 @@
 // Package contrib runs the conformance cases of dapr/components-contrib against our components: each is served by
 // `outrigger component serve` over a Unix socket and reached by the client that dapr/dapr has for pluggable
-// components. `cargo xtask contrib` builds the program, sets the variables and prints the counts.
+// components; blocks that this protocol does not have are reached by the API of our sidecar. `cargo xtask contrib` builds the program, sets the variables and prints the counts.
 package contrib
 
 import (
@@ -19,19 +19,9 @@ import (
 // programVariable names the program to test.
 const programVariable = "OUTRIGGER_PROGRAM"
 
-// server is one component in a process of its own.
-type server struct {
-	socket string
-	log    *lockedBuffer
-}
-
-// serve starts our component and waits until its socket takes connections. The component ends with the test.
-func serve(t *testing.T, kind, version string, environment ...string) server {
+// serve starts our component behind a socket, whose path is given back. The component ends with the test.
+func serve(t *testing.T, kind, version string, environment ...string) string {
 	t.Helper()
-	program := os.Getenv(programVariable)
-	if program == "" {
-		t.Skipf("skipped: %s does not name the program to test; `cargo xtask contrib` sets it", programVariable)
-	}
 	// A socket's path has little room, less than t.TempDir takes with these names.
 	folder, err := os.MkdirTemp("", "otg")
 	if err != nil {
@@ -42,6 +32,18 @@ func serve(t *testing.T, kind, version string, environment ...string) server {
 	arguments := []string{"component", "serve", kind, "--socket", socket}
 	if version != "" {
 		arguments = append(arguments, "--type-version", version)
+	}
+	launch(t, folder, environment, "unix", socket, arguments...)
+	return socket
+}
+
+// launch starts our program and waits until its address takes connections. It ends with the test; what it said is shown
+// when the test failed.
+func launch(t *testing.T, folder string, environment []string, network, address string, arguments ...string) {
+	t.Helper()
+	program := os.Getenv(programVariable)
+	if program == "" {
+		t.Skipf("skipped: %s does not name the program to test; `cargo xtask contrib` sets it", programVariable)
 	}
 	log := &lockedBuffer{}
 	command := exec.Command(program, arguments...)
@@ -63,24 +65,24 @@ func serve(t *testing.T, kind, version string, environment ...string) server {
 		case <-time.After(15 * time.Second):
 			_ = command.Process.Kill()
 			<-exited
-			t.Error("the component did not end within 15s of SIGTERM")
+			t.Error("the program did not end within 15s of SIGTERM")
 		}
 		if t.Failed() {
-			t.Logf("the component said:\n%s", log)
+			t.Logf("the program said:\n%s", log)
 		}
 	})
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		if connection, err := net.Dial("unix", socket); err == nil {
+		if connection, err := net.Dial(network, address); err == nil {
 			_ = connection.Close()
-			return server{socket: socket, log: log}
+			return
 		}
 		select {
 		case <-exited:
-			t.Fatalf("the component ended before it served:\n%s", log)
+			t.Fatalf("the program ended before it served:\n%s", log)
 		default:
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("the component does not serve:\n%s", log)
+			t.Fatalf("the program does not serve:\n%s", log)
 		}
 	}
 }

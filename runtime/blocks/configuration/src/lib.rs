@@ -21,7 +21,7 @@ pub type Items = BTreeMap<String, Item>;
 
 /// Takes updates; called one at a time for a subscription, in the order of the changes.
 pub trait UpdateHandler: Send + Sync + 'static {
-    /// Takes the items that changed; a deleted key arrives with an empty item.
+    /// Takes the items that changed; a deleted key arrives with an empty item, from PostgreSQL with its last.
     fn handle(&self, items: Items) -> BoxFuture<'_, ()>;
 }
 

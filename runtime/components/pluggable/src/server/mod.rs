@@ -3,6 +3,7 @@
 mod bindings;
 mod desk;
 mod instances;
+mod openings;
 mod pubsub;
 mod secrets;
 mod state;

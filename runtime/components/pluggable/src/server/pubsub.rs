@@ -17,6 +17,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{
     desk::Desk,
     instances::{Instances, name},
+    openings::Openings,
 };
 use crate::{
     status::status,
@@ -31,6 +32,7 @@ pub(super) struct Broker {
     instances: Instances<dyn DynPubSub>,
     /// Whether an instance is paused, for its streams.
     paused: Mutex<HashMap<String, watch::Sender<bool>>>,
+    openings: Openings,
     ending: CancellationToken,
 }
 
@@ -41,6 +43,7 @@ impl Broker {
         Self {
             instances,
             paused: Mutex::default(),
+            openings: Openings::new(),
             ending,
         }
     }
@@ -203,7 +206,8 @@ impl PubSub for Broker {
         request: Request<pb::PublishRequest>,
     ) -> Result<Response<pb::PublishResponse>, Status> {
         let broker = self.instances.of(&request)?;
-        let request = request.into_inner();
+        let (caller, _, request) = request.into_parts();
+        self.openings.wait(name(&caller)?, &request.topic).await;
         let message = Outgoing {
             topic: request.topic.into(),
             data: request.data,
@@ -219,7 +223,8 @@ impl PubSub for Broker {
         request: Request<pb::BulkPublishRequest>,
     ) -> Result<Response<pb::BulkPublishResponse>, Status> {
         let broker = self.instances.of(&request)?;
-        let request = request.into_inner();
+        let (caller, _, request) = request.into_parts();
+        self.openings.wait(name(&caller)?, &request.topic).await;
         let metadata = from_map(request.metadata);
         let entries = request
             .entries
@@ -252,6 +257,7 @@ impl PubSub for Broker {
         &self,
         request: Request<Streaming<pb::PullMessagesRequest>>,
     ) -> Result<Response<Self::PullMessagesStream>, Status> {
+        let opening = self.openings.begin(name(request.metadata())?);
         let broker = self.instances.of(&request)?;
         let group = self
             .instances
@@ -264,6 +270,7 @@ impl PubSub for Broker {
             .await?
             .and_then(|first| first.topic)
             .ok_or_else(|| Status::invalid_argument("the first message must name the topic"))?;
+        opening.of(&topic.name);
         let (desk, stream) = Desk::new();
         let mut pull = Pull {
             broker,
@@ -280,6 +287,7 @@ impl PubSub for Broker {
         if !*pull.paused.borrow_and_update() {
             pull.subscribe().await.map_err(|error| status(&error))?;
         }
+        drop(opening);
         let (ending, over) = (self.ending.clone(), CancellationToken::new());
         let ended = over.clone();
         tokio::spawn(async move {

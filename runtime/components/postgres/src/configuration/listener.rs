@@ -235,7 +235,7 @@ async fn serve(
 }
 
 fn hand_on(shared: &Shared, channel: &str, payload: &str) {
-    let Some((key, item)) = notification::parse(payload) else {
+    let Some(change) = notification::parse(payload) else {
         tracing::info!(channel, "unknown format of data received in notify event");
         return;
     };
@@ -245,7 +245,7 @@ fn hand_on(shared: &Shared, channel: &str, payload: &str) {
         .values()
         .filter(|subscriber| subscriber.channel == channel)
     {
-        subscriber.changed(&key, &item);
+        subscriber.changed(&change);
     }
 }
 

@@ -2,7 +2,8 @@
 //! components-contrib `configuration/postgres`).
 //!
 //! The table has the columns `key`, `value`, `version` and `metadata` (JSON). A trigger on it notifies a channel with
-//! `{"table":…,"action":…,"data":{the row}}`, as Dapr's documentation shows it.
+//! `{"table":…,"action":…,"data":{the row}}`, as Dapr's documentation shows it. Of a row that was deleted, apps get the
+//! item that it was: upstream's conformance cases ask for it, although an app cannot tell it from a change.
 
 mod config;
 mod listener;

@@ -4,10 +4,18 @@ use outrigger_component::Metadata;
 use outrigger_configuration::Item;
 use serde_json::{Map, Value as Json};
 
-/// Reads a notification: the changed row is under `data`, its columns by name without case. A row that was deleted
-/// gives an empty item, as the block has it; upstream repeats the old row, which an app cannot tell from a change.
-/// `None` for what is no such thing.
-pub(super) fn parse(payload: &str) -> Option<(String, Item)> {
+/// A row that was written or deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Change {
+    pub(super) key: String,
+    /// As the row is, or was before it was deleted.
+    pub(super) item: Item,
+    pub(super) is_deleted: bool,
+}
+
+/// Reads a notification: the changed row is under `data`, its columns by name without case. `None` for what is no such
+/// thing.
+pub(super) fn parse(payload: &str) -> Option<Change> {
     let Json::Object(whole) = serde_json::from_str(payload).ok()? else {
         return None;
     };
@@ -15,12 +23,9 @@ pub(super) fn parse(payload: &str) -> Option<(String, Item)> {
         return None;
     };
     let key = text(column(row, "key")?)?;
-    let deleted = column(&whole, "action")
+    let is_deleted = column(&whole, "action")
         .and_then(Json::as_str)
         .is_some_and(|action| action.eq_ignore_ascii_case("delete"));
-    if deleted {
-        return Some((key, Item::default()));
-    }
     let metadata = match column(row, "metadata") {
         Some(Json::Object(pairs)) => pairs
             .iter()
@@ -28,14 +33,16 @@ pub(super) fn parse(payload: &str) -> Option<(String, Item)> {
             .collect(),
         _ => Metadata::new(),
     };
-    Some((
+    let item = Item {
+        value: column(row, "value").and_then(text).unwrap_or_default(),
+        version: column(row, "version").and_then(text).unwrap_or_default(),
+        metadata,
+    };
+    Some(Change {
         key,
-        Item {
-            value: column(row, "value").and_then(text).unwrap_or_default(),
-            version: column(row, "version").and_then(text).unwrap_or_default(),
-            metadata,
-        },
-    ))
+        item,
+        is_deleted,
+    })
 }
 
 fn column<'a>(row: &'a Map<String, Json>, name: &str) -> Option<&'a Json> {
@@ -59,17 +66,20 @@ mod tests {
 
     #[test]
     fn rows_are_read() {
-        let (key, item) = parse(
+        let change = parse(
             r#"{"table":"config","action":"UPDATE","data":{"KEY":"k","value":"v","version":3,"metadata":{"a":"b","n":null}}}"#,
         )
         .unwrap();
-        assert_eq!(key, "k");
+        let item = &change.item;
+        assert_eq!((change.key.as_str(), change.is_deleted), ("k", false));
         assert_eq!((item.value.as_str(), item.version.as_str()), ("v", "3"));
         assert_eq!(item.metadata, Metadata::from([("a".into(), "b".into())]));
-        let (_, item) = parse(r#"{"data":{"key":"k","value":null,"version":"1","metadata":null}}"#).unwrap();
+        let item = parse(r#"{"data":{"key":"k","value":null,"version":"1","metadata":null}}"#)
+            .unwrap()
+            .item;
         assert_eq!((item.value.as_str(), item.version.as_str()), ("", "1"));
-        let (_, item) = parse(r#"{"action":"DELETE","data":{"key":"k","value":"v"}}"#).unwrap();
-        assert_eq!(item, Item::default());
+        let change = parse(r#"{"action":"DELETE","data":{"key":"k","value":"v"}}"#).unwrap();
+        assert_eq!((change.item.value.as_str(), change.is_deleted), ("v", true));
         for other in [
             "",
             "1",

@@ -10,10 +10,10 @@ use std::{
 };
 
 use outrigger_component::{Error, ErrorKind};
-use outrigger_configuration::{Item, Items, UpdateHandler};
+use outrigger_configuration::{Items, UpdateHandler};
 use tokio::sync::mpsc;
 
-use super::reader::Reader;
+use super::{notification::Change, reader::Reader};
 
 /// Changes that wait for a slow handler; beyond them the table is read again instead.
 const MOST_WAITING: usize = 256;
@@ -23,8 +23,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// What the listener tells a subscription.
 #[derive(Debug)]
 enum Event {
-    /// This key has this item now.
-    Changed(String, Item),
+    /// A row is another now, or gone.
+    Changed(Change),
     /// Something may have changed.
     Look,
 }
@@ -66,9 +66,9 @@ pub(super) fn subscription(channel: String, keys: Vec<String>) -> (Subscriber, I
 
 impl Subscriber {
     /// Tells of a change, if its key is wanted.
-    pub(super) fn changed(&self, key: &str, item: &Item) {
-        if self.keys.is_empty() || self.keys.iter().any(|wanted| wanted == key) {
-            self.tell(Event::Changed(key.to_owned(), item.clone()));
+    pub(super) fn changed(&self, change: &Change) {
+        if self.keys.is_empty() || self.keys.contains(&change.key) {
+            self.tell(Event::Changed(change.clone()));
         }
     }
 
@@ -88,8 +88,12 @@ impl Subscriber {
 pub(super) async fn run(reader: Reader, mut inbox: Inbox, mut seen: Items, handler: Arc<dyn UpdateHandler>) {
     while let Some(event) = inbox.events.recv().await {
         match event {
-            Event::Changed(key, item) => {
-                if item == Item::default() {
+            Event::Changed(Change {
+                key,
+                item,
+                is_deleted,
+            }) => {
+                if is_deleted {
                     seen.remove(&key);
                 } else {
                     seen.insert(key.clone(), item.clone());
@@ -125,11 +129,11 @@ async fn read_again(reader: &Reader, keys: &[String]) -> Result<Items, Error> {
     }
 }
 
-/// What changed; a removed key has an empty item.
+/// What changed; a removed key has the item that it had.
 fn difference(before: &Items, after: &Items) -> Items {
     let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     keys.into_iter()
         .filter(|key| before.get(*key) != after.get(*key))
-        .map(|key| (key.clone(), after.get(key).cloned().unwrap_or_default()))
+        .filter_map(|key| Some((key.clone(), after.get(key).or(before.get(key))?.clone())))
         .collect()
 }
