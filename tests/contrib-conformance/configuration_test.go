@@ -30,7 +30,7 @@ func (s *configurationStore) Get(ctx context.Context, request *contribconfigurat
 }
 
 func (s *configurationStore) Subscribe(ctx context.Context, request *contribconfiguration.SubscribeRequest, handler contribconfiguration.UpdateHandler) (string, error) {
-	// The cases subscribe in a test of its own, whose context ends before the first change.
+	// Not with the case's context: see outliving.
 	stream, err := s.client.SubscribeConfiguration(s.t.Context(), &runtimev1.SubscribeConfigurationRequest{
 		StoreName: componentName,
 		Keys:      request.Keys,
@@ -68,6 +68,17 @@ func (s *configurationStore) Unsubscribe(ctx context.Context, request *contribco
 		err = errors.New(answer.GetMessage())
 	}
 	return err
+}
+
+// outliving subscribes with the context of the component's test: the cases subscribe in a test of its own, whose context
+// ends before the first change, so that upstream's stores of this version let go of the subscription and fail.
+type outliving struct {
+	contribconfiguration.Store
+	ctx context.Context
+}
+
+func (s outliving) Subscribe(_ context.Context, request *contribconfiguration.SubscribeRequest, handler contribconfiguration.UpdateHandler) (string, error) {
+	return s.Store.Subscribe(s.ctx, request, handler)
 }
 
 func (*configurationStore) GetComponentMetadata() contribmetadata.MetadataMap { return nil }

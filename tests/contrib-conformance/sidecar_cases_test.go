@@ -1,6 +1,9 @@
 package contrib
 
 import (
+	"fmt"
+	"io"
+	"net"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -45,8 +48,10 @@ var configurations = []component{
 	{
 		kind: "configuration.redis",
 		settings: func(t *testing.T) properties {
-			// A database of its own: one case reads all keys there are.
-			return properties{"redisHost": required(t, "OUTRIGGER_TEST_REDIS"), "redisDB": "11"}
+			// A database of its own, empty: one case reads all keys there are.
+			address := required(t, "OUTRIGGER_TEST_REDIS")
+			emptyRedis(t, address, "11")
+			return properties{"redisHost": address, "redisDB": "11"}
 		},
 	},
 	{
@@ -110,6 +115,19 @@ var cryptoProviders = []component{
 	},
 }
 
+// emptyRedis removes what an earlier run left in a database.
+func emptyRedis(t *testing.T, address, database string) {
+	t.Helper()
+	connection, err := net.Dial("tcp", address)
+	require.NoError(t, err)
+	defer connection.Close()
+	_, err = fmt.Fprintf(connection, "SELECT %s\r\nFLUSHDB\r\nQUIT\r\n", database)
+	require.NoError(t, err)
+	answer, err := io.ReadAll(connection)
+	require.NoError(t, err)
+	require.Equal(t, "+OK\r\n+OK\r\n+OK\r\n", string(answer))
+}
+
 // fixture is the path of a file that upstream's cases bring along.
 func fixture(t *testing.T, name string) string {
 	t.Helper()
@@ -145,7 +163,9 @@ func TestConfiguration(t *testing.T) {
 			"configuration.redis":      redisconfiguration.NewRedisConfigurationStore,
 			"configuration.postgresql": postgresconfiguration.NewPostgresConfigurationStore,
 		})
-		if !ok {
+		if ok {
+			store = outliving{store, t.Context()}
+		} else {
 			store = &configurationStore{sidecar{t: t, kind: c.kind, version: "v1"}}
 		}
 		confconfiguration.ConformanceTests(t, settings, store, updater, confconfiguration.NewTestConfig(name, c.operations, c.config), name)

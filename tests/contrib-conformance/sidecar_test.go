@@ -50,7 +50,7 @@ func (s *sidecar) start(ctx context.Context, settings properties) error {
 	require.NoError(s.t, os.WriteFile(filepath.Join(resources, "component.yaml"), s.file(settings), 0o600))
 	configuration := filepath.Join(folder, "configuration.yaml")
 	require.NoError(s.t, os.WriteFile(configuration, []byte(configurationFile), 0o600))
-	grpcPort, httpPort, internalPort := freePort(s.t), freePort(s.t), freePort(s.t)
+	grpcPort, httpPort, internalPort := freePort(), freePort(), freePort()
 	launch(s.t, folder, nil, "tcp", "127.0.0.1:"+grpcPort,
 		"daprd",
 		"--app-id", "contrib-conformance",
@@ -102,10 +102,12 @@ func (s *sidecar) file(settings properties) []byte {
 	return file
 }
 
-func freePort(t *testing.T) string {
-	t.Helper()
+// freePort is a port of the loopback interface that nobody listens on.
+func freePort() string {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
+	if err != nil {
+		panic(err)
+	}
 	defer listener.Close()
 	return strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
 }

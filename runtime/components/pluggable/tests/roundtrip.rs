@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -18,7 +21,8 @@ use outrigger_component::{
 };
 use outrigger_components_pluggable::{Offer, Server, discover};
 use outrigger_pubsub::{
-    Delivery, EntryId, Handler, Outgoing, OutgoingEntry, SharedPubSub, SubscribeRequest, Verdict,
+    Capabilities, Delivery, DynPubSub, EntryId, Handler, Outgoing, OutgoingEntry, PubSub, SharedPubSub,
+    SubscribeRequest, Subscription, SubscriptionControl, Verdict,
 };
 use outrigger_secrets::{DynSecretStore, Secret, SecretStore};
 use outrigger_state::{
@@ -359,6 +363,79 @@ async fn a_broker_works_over_the_socket() {
     broker.close().await.unwrap();
     let refused = broker.publish(message("t", "late")).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Closed);
+}
+
+/// A broker whose subscriptions are in force when they are let through, and that takes nothing before.
+#[derive(Debug)]
+struct Gated;
+
+/// Rings when a subscription is being made.
+static ASKED: Notify = Notify::const_new();
+/// Lets it through.
+static GATE: Notify = Notify::const_new();
+static IN_FORCE: AtomicBool = AtomicBool::new(false);
+
+impl PubSub for Gated {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default()
+    }
+
+    async fn publish(&self, _message: Outgoing) -> Result<(), Error> {
+        if IN_FORCE.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        Err(Error::internal("nobody would get it"))
+    }
+
+    async fn subscribe(
+        &self,
+        _request: SubscribeRequest,
+        _handler: Arc<dyn Handler>,
+    ) -> Result<Subscription, Error> {
+        ASKED.notify_one();
+        GATE.notified().await;
+        IN_FORCE.store(true, Ordering::SeqCst);
+        Ok(Subscription::new(Gated))
+    }
+}
+
+impl SubscriptionControl for Gated {
+    fn pause(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+}
+
+fn gated(_spec: &Spec) -> Result<Open<dyn DynPubSub>, Error> {
+    Ok(open_with(async |_host| Ok(Arc::new(Gated) as Arc<dyn DynPubSub>)))
+}
+
+/// Go's client counts a subscription as made when it has asked for it, and publishes.
+#[tokio::test]
+async fn what_is_published_behind_a_subscription_finds_it_in_force() {
+    let folder = Folder::new();
+    let offer = Offer::PubSub(Registration {
+        type_names: &["pubsub.gated"],
+        versions: &["v1"],
+        validate: gated,
+    });
+    let _process = Process::start(&folder.socket("bus"), offer);
+    let broker = open_pubsub(&folder).await;
+    let subscribing = {
+        let broker = Arc::clone(&broker);
+        tokio::spawn(async move { broker.subscribe(request("t"), Arc::new(Notes::default())).await })
+    };
+    ASKED.notified().await;
+    assert!(broker.publish(message("other", "one")).await.is_err());
+    let mut publishing = std::pin::pin!(broker.publish(message("t", "one")));
+    let moment = Duration::from_millis(100);
+    assert!(tokio::time::timeout(moment, &mut publishing).await.is_err());
+    GATE.notify_one();
+    publishing.await.unwrap();
+    subscribing.await.unwrap().unwrap().close().await;
 }
 
 #[tokio::test]
