@@ -35,8 +35,8 @@ What the way to the components does not carry:
 - An error per key of a bulk write: the protocol has one status for all keys. Where the cases ask for it, at writes that
   bring ETags, the module writes key by key, with the same bulk calls. `TestBulkErrorsLoseTheirKeys` shows the same of
   upstream's own store.
-- The list of the algorithms of a crypto provider: no API tells it, so the module answers with upstream's. That each of
-  them works, the other cases show.
+- The list of the algorithms of a crypto provider: no API tells it, so the module answers with upstream's. Its cases
+  (`supported algorithms methods`) say nothing of ours; that algorithms work, the other cases show.
 - The context of a subscription to configuration: the cases end it before the first change, after which upstream's own
   stores tell nothing more. The module gives the component's context instead, also in the control.
 - `conversation.echo` is not run: its cases speak types of a library that the API does not have.
