@@ -162,6 +162,9 @@ impl InternalService {
     ) {
         let service = service.into();
         let tracker = TaskTracker::new();
+        // Connections are told to leave after the port is closed: a peer that is told calls elsewhere or dials anew, and
+        // must not get through to a port that takes nobody any more.
+        let leaving = CancellationToken::new();
         loop {
             let stream = tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -180,10 +183,11 @@ impl InternalService {
                 service.clone(),
                 stream,
                 None,
-                shutdown.clone(),
+                leaving.clone(),
             ));
         }
         drop(listener);
+        leaving.cancel();
         tracker.close();
         tracker.wait().await;
     }

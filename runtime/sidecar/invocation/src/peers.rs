@@ -140,12 +140,14 @@ pub(crate) struct SendFailure {
     pub(crate) error: InvokeError,
     /// The request, when not a byte of it was sent.
     pub(crate) unsent: Option<Box<Request<PeerBody>>>,
+    /// Whether the peer said that it did nothing with what it may have got.
+    unprocessed: bool,
 }
 
 impl SendFailure {
-    /// The error alone, which knows whether anything was sent.
+    /// The error alone, which knows whether the peer has anything of the request.
     pub(crate) fn into_error(self) -> InvokeError {
-        if self.unsent.is_some() {
+        if self.unsent.is_some() || self.unprocessed {
             self.error.unsent()
         } else {
             self.error
@@ -199,6 +201,7 @@ impl Peers {
                     return Err(SendFailure {
                         error,
                         unsent: Some(Box::new(request)),
+                        unprocessed: true,
                     });
                 }
             };
@@ -207,6 +210,7 @@ impl Peers {
                 Err(mut failure) => {
                     let unsent = failure.take_message();
                     let error = InvokeError::unavailable(chain(failure.error()));
+                    let unprocessed = is_unprocessed(failure.error());
                     if connection.sender.is_closed() {
                         peer.forget(&connection);
                     }
@@ -219,6 +223,7 @@ impl Peers {
                             return Err(SendFailure {
                                 error,
                                 unsent: unsent.map(Box::new),
+                                unprocessed,
                             });
                         }
                     }
@@ -359,6 +364,20 @@ impl Peer {
     pub(crate) fn destroy(&self) {
         self.connection.store(None);
     }
+}
+
+/// Whether a peer promises to have done nothing with a request: it refused the stream, or was leaving before it came
+/// (RFC 9113 §8.7). A peer that leaves in order does that to what crosses its farewell on the way.
+fn is_unprocessed(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| {
+        cause.is_remote()
+            && match cause.reason() {
+                Some(h2::Reason::REFUSED_STREAM) => true,
+                Some(h2::Reason::NO_ERROR) => cause.is_go_away(),
+                _ => false,
+            }
+    })
 }
 
 /// The text of an error and its causes on one line.

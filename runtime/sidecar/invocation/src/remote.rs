@@ -52,7 +52,7 @@ impl Reply {
 const ENVELOPE: usize = 1024;
 
 impl InvocationService {
-    /// One attempt at a call. An instance that is gone before anything was sent does not end it: another one is asked.
+    /// One attempt at a call. An instance that is gone before it did anything does not end it: another one is asked.
     pub(crate) async fn call_remote(
         &self,
         target: &str,

@@ -83,7 +83,7 @@ pub struct InvokeError {
     prefix: Option<String>,
     /// Whether another attempt cannot help or cannot be made.
     permanent: bool,
-    /// Whether nothing of the request reached the peer.
+    /// Whether the peer did nothing with the request.
     unsent: bool,
 }
 
@@ -115,13 +115,13 @@ impl InvokeError {
         Self::status(Code::Unavailable, message)
     }
 
-    /// The same, of a request of which nothing was sent.
+    /// The same, of a request that the peer did nothing with.
     pub(crate) fn unsent(mut self) -> Self {
         self.unsent = true;
         self
     }
 
-    /// Whether nothing of the request reached the peer: another one may be asked at once.
+    /// Whether the peer did nothing with the request: another one may be asked at once.
     pub(crate) fn is_unsent(&self) -> bool {
         self.unsent
     }

@@ -99,6 +99,83 @@ async fn calls_go_on_elsewhere_when_an_instance_has_left() {
     assert_eq!(response.status(), 500);
 }
 
+/// An instance that leaves may have got a call that it does nothing with: it says so.
+#[tokio::test]
+async fn what_a_leaving_instance_did_not_take_is_called_elsewhere() {
+    // GOAWAY after no stream at all; RST_STREAM of the first stream with REFUSED_STREAM.
+    for refusal in [
+        &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0][..],
+        &[0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 7][..],
+    ] {
+        let names = Names::default();
+        let caller = Sidecar::start("caller", &names, None, |options| InvocationOptions {
+            resilience: resilience(serde_free::retries("callee", 0)),
+            ..options
+        })
+        .await;
+        let refused = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&refused);
+        let leaving = App::raw(move |mut stream| {
+            let count = Arc::clone(&count);
+            async move {
+                if frames::until_headers(&mut stream).await.is_some() {
+                    count.fetch_add(1, SeqCst);
+                    frames::answer(&mut stream, refusal).await;
+                }
+            }
+        })
+        .await;
+        let app = Some((echo_app().await, Protocol::Http));
+        let staying = Sidecar::start("callee", &names, app, |options| options).await;
+        names.addresses(
+            "callee",
+            &[
+                format!("127.0.0.1:{}", leaving.port),
+                staying.internal.to_string(),
+            ],
+        );
+        for number in 0..4 {
+            let request = Request::post(caller.url("/v1.0/invoke/callee/method/x"))
+                .body(Body::whole(format!("call {number}")))
+                .unwrap();
+            let response = caller.http(request).await;
+            assert_eq!(response.status(), 201);
+            assert_eq!(text(response).await, format!("call {number}"));
+        }
+        assert!(refused.load(SeqCst) > 0, "the leaving instance was asked");
+    }
+}
+
+/// Frames of HTTP/2 by hand: no server refuses at will.
+mod frames {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpStream,
+    };
+
+    /// Shakes hands and reads until a request comes.
+    pub(super) async fn until_headers(stream: &mut TcpStream) -> Option<()> {
+        stream.read_exact(&mut [0; 24]).await.ok()?;
+        stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.ok()?;
+        loop {
+            let mut head = [0; 9];
+            stream.read_exact(&mut head).await.ok()?;
+            let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+            stream.read_exact(&mut vec![0; length]).await.ok()?;
+            if head[3] == 1 {
+                return Some(());
+            }
+        }
+    }
+
+    /// Writes a frame and reads what else comes.
+    pub(super) async fn answer(stream: &mut TcpStream, frame: &[u8]) {
+        if stream.write_all(frame).await.is_ok() {
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn proxied_calls_go_on_elsewhere_when_an_instance_has_left() {
     let names = Names::default();

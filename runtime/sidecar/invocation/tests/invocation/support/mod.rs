@@ -44,6 +44,11 @@ impl Names {
             .iter()
             .map(|sidecar| sidecar.internal.to_string())
             .collect();
+        self.addresses(id, &addresses);
+    }
+
+    /// Lists these addresses under one name.
+    pub(crate) fn addresses(&self, id: &str, addresses: &[String]) {
         self.0.lock().unwrap().insert(id.to_owned(), addresses.join(","));
     }
 }
