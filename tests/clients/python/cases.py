@@ -7,18 +7,18 @@ import traceback
 from collections.abc import Callable
 
 PATIENCE = 10.0
-_CASES: list[tuple[str, Callable[[], None]]] = []
+_CASES: list[tuple[str, Callable[[], None], int]] = []
 
 
 class Skipped(Exception):
     """The case cannot be run here; the text says why."""
 
 
-def case(name: str):
-    """Registers a case, which runs in the order of registration."""
+def case(name: str, attempts: int = 1):
+    """Registers a case, which runs in the order of registration; again when it fails with attempts left."""
 
     def register(function: Callable[[], None]) -> Callable[[], None]:
-        _CASES.append((name, function))
+        _CASES.append((name, function, attempts))
         return function
 
     return register
@@ -71,12 +71,24 @@ def _bounded(function: Callable[[], None]) -> None:
         raise raised[0]
 
 
+def _attempt(name: str, function: Callable[[], None], attempts: int) -> None:
+    for left in reversed(range(attempts)):
+        try:
+            return _bounded(function)
+        except Skipped:
+            raise
+        except Exception as error:  # noqa: BLE001
+            if not left:
+                raise
+            print(f"again {name}: {error}", file=sys.stderr, flush=True)
+
+
 def run() -> int:
     """Runs all cases; the number of those that failed."""
     passed = failed = skipped = 0
-    for name, function in _CASES:
+    for name, function, attempts in _CASES:
         try:
-            _bounded(function)
+            _attempt(name, function, attempts)
             passed += 1
             print(f"ok {name}", flush=True)
         except Skipped as reason:

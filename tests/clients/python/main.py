@@ -207,7 +207,12 @@ def subscribe_dead_letter():
     assert arrived["one:graveyard"][0]["data"] == {"bad": 1}, arrived["one:graveyard"]
 
 
-@case("subscribe.stream")
+# The SDK (1.18.3) ends a stream by itself when gRPC's thread asks for what to send next before `Subscription.start` has
+# noted that the stream is there: about one run in ten, beside a real daprd as well.
+STREAM_ATTEMPTS = 4
+
+
+@case("subscribe.stream", STREAM_ATTEMPTS)
 def subscribe_stream():
     stream = one.subscribe("pubsub", "streamed")
     one.publish_event("pubsub", "streamed", json.dumps({"s": 1}), data_content_type=JSON)
@@ -217,7 +222,7 @@ def subscribe_stream():
     stream.close()
 
 
-@case("subscribe.stream-retry")
+@case("subscribe.stream-retry", STREAM_ATTEMPTS)
 def subscribe_stream_retry():
     stream = one.subscribe("pubsub", "streamed-again")
     one.publish_event("pubsub", "streamed-again", "once more", data_content_type="text/plain")
@@ -229,7 +234,7 @@ def subscribe_stream_retry():
     stream.close()
 
 
-@case("subscribe.stream-handler")
+@case("subscribe.stream-handler", STREAM_ATTEMPTS)
 def subscribe_stream_handler():
     seen, enough = [], threading.Event()
 
