@@ -7,6 +7,7 @@
 mod attributes;
 pub mod baggage;
 mod context;
+mod current;
 mod export;
 mod ids;
 mod options;
@@ -20,6 +21,7 @@ mod zipkin;
 pub use attributes::{HttpExchange, Protocol};
 pub use baggage::InvalidBaggage;
 pub use context::{MAX_TRACESTATE_BYTES, SpanContext, SpanId, TraceId, Traceparent};
+pub use current::LogIds;
 pub use ids::{IdSource, RandomIds};
 pub use options::{Clock, TracerOptions};
 pub use sampler::Sampler;

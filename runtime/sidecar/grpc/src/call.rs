@@ -49,11 +49,8 @@ impl Call {
     fn end(self, code: Code, message: &str, sent: u64) {
         let elapsed = self.began.elapsed();
         if self.log {
-            let span = self
-                .traced
-                .as_ref()
-                .map_or_else(tracing::Span::none, Traced::log_span);
-            span.in_scope(|| self.log(code, elapsed));
+            let ids = self.traced.as_ref().map(Traced::log_ids).unwrap_or_default();
+            ids.within(|| self.log(code, elapsed));
         }
         match self.count {
             Count::Unary => {

@@ -25,7 +25,6 @@ use outrigger_wire::dapr::proto::runtime::v1::dapr_server::DaprServer;
 use tokio::sync::Semaphore;
 use tonic::{Status, body::Body, codec::CompressionEncoding};
 use tower_service::Service as _;
-use tracing::Instrument as _;
 
 use crate::{
     ActorsApi, ControlApi, JobsApi, TaskHub, WorkflowsApi, answer,
@@ -202,14 +201,12 @@ impl GrpcServer {
             },
             None => None,
         };
-        let log_span = traced.as_ref().map_or_else(tracing::Span::none, Traced::log_span);
+        let log_ids = traced.as_ref().map(Traced::log_ids).unwrap_or_default();
         let received = Arc::new(Received::default());
         let call = inner.observe(route, &head, traced, &received);
         let mut deadline = timeout(&head.headers).map(|timeout| Box::pin(tokio::time::sleep(timeout)));
         let body = RawBody::boxed(Metered::new(body, inner.max_message, Arc::clone(&received)));
-        let serving = inner
-            .serve(route, Request::from_parts(head, body))
-            .instrument(log_span);
+        let serving = log_ids.around(inner.serve(route, Request::from_parts(head, body)));
         let response = match &mut deadline {
             None => serving.await,
             Some(deadline) => tokio::select! {

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 use outrigger_telemetry::{
     Tracer,
-    trace::{Protocol, Recording, Span, SpanContext, baggage},
+    trace::{LogIds, Protocol, Recording, Span, SpanContext, baggage},
 };
 use outrigger_types::AppId;
 use tonic::{Code, Status};
@@ -137,9 +137,9 @@ impl Traced {
         Ok(Some(traced))
     }
 
-    /// What log lines of the call are within.
-    pub(crate) fn log_span(&self) -> tracing::Span {
-        self.span.context().log_span()
+    /// The ids for log lines of the call.
+    pub(crate) fn log_ids(&self) -> LogIds {
+        self.span.context().log_ids()
     }
 
     /// Lays baggage and context on the header of the answer.

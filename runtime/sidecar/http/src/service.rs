@@ -20,10 +20,9 @@ use outrigger_telemetry::{
     Metrics,
     audit::{Audit, AuditActor, AuditDecision, AuditRecord},
     metrics::HttpServerRequest,
-    trace::SpanContext,
+    trace::{LogIds, SpanContext},
 };
 use tokio::sync::Semaphore;
-use tracing::Instrument as _;
 
 use crate::{Cors, LimitedBody, Router, clean, limit::until_sent, query_unescape};
 
@@ -112,13 +111,13 @@ impl HttpService {
         if options.api_log.is_some_and(|log| log.obfuscate_urls) {
             request.extensions_mut().insert(WantsCallName);
         }
-        let mut log_span = tracing::Span::none();
+        let mut log_ids = LogIds::default();
         let mut response = match &options.tracing {
             None => self.guarded(request).await,
             Some(tracing) => match tracing.begin(request) {
                 Ok((request, span)) => {
-                    log_span = span.log_span();
-                    let response = self.guarded(request).instrument(log_span.clone()).await;
+                    log_ids = span.log_ids();
+                    let response = log_ids.around(self.guarded(request)).await;
                     let served = response.extensions().get::<Served>().cloned();
                     tracing.end(span, response, served.as_ref().map(|served| &*served.0))
                 }
@@ -126,7 +125,7 @@ impl HttpService {
             },
         };
         if let Some(observed) = observed {
-            response = log_span.in_scope(|| observed.end(response, options));
+            response = log_ids.within(|| observed.end(response, options));
         }
         response.map(|body| until_sent(body, permit))
     }

@@ -4,7 +4,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use outrigger_sidecar_api::{Body, Endpoint, Reply};
 use outrigger_telemetry::{
     Tracer,
-    trace::{HttpExchange, Protocol, Recording, Span, SpanContext, baggage},
+    trace::{HttpExchange, LogIds, Protocol, Recording, Span, SpanContext, baggage},
 };
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -37,9 +37,9 @@ struct Details {
 }
 
 impl Traced {
-    /// What log lines of the request are within.
-    pub(crate) fn log_span(&self) -> tracing::Span {
-        self.span.context().log_span()
+    /// The ids for log lines of the request.
+    pub(crate) fn log_ids(&self) -> LogIds {
+        self.span.context().log_ids()
     }
 }
 

@@ -92,7 +92,14 @@ fn is_etag(error: &Error) -> bool {
 /// Several errors as one, a line for each; errors about etags alone are wrapped once more. An answer that the
 /// component decided itself is kept.
 fn join(failed: &[(usize, &Error)]) -> Error {
-    let lines: Vec<String> = failed.iter().map(|(_, error)| error.chain()).collect();
+    let mut lines: Vec<String> = Vec::with_capacity(failed.len());
+    for (_, error) in failed {
+        let line = error.chain();
+        // What failed a whole call of the component, as of a pluggable one, stands at each of its items; it is one error.
+        if is_etag(error) || lines.last() != Some(&line) {
+            lines.push(line);
+        }
+    }
     let text = lines.join("\n");
     let mut etags = failed
         .iter()
@@ -154,6 +161,14 @@ mod tests {
             batch.failure().unwrap().chain(),
             "possible etag mismatch. error from state store: possible etag mismatch. error from state store"
         );
+    }
+
+    #[test]
+    fn what_failed_as_one_is_told_once() {
+        let batch = Batch::new(vec![operation("a"), operation("b"), operation("c")]);
+        let refused = || Err(Error::invalid("the component refused"));
+        settle(&batch, vec![refused(), refused(), Err(Error::invalid("other"))]).unwrap();
+        assert_eq!(batch.failure().unwrap().chain(), "the component refused\nother");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::{
     format::{Formatter, Line, Severity, scope},
     level::is_fatal,
 };
+use crate::trace::LogIds;
 
 /// Buffers kept for later lines; more writers at once allocate their own.
 const MAX_IDLE_BUFFERS: usize = 16;
@@ -124,6 +125,13 @@ where
                     if !fields.iter().any(|(known, _)| known == name) {
                         fields.push((name, Value::Text(value.clone())));
                     }
+                }
+            }
+        }
+        if let Some((trace, span)) = LogIds::current() {
+            for (name, id) in [("trace_id", trace.to_string()), ("span_id", span.to_string())] {
+                if !fields.iter().any(|(known, _)| *known == name) {
+                    fields.push((name, Value::Text(id)));
                 }
             }
         }
@@ -334,11 +342,11 @@ mod tests {
         let context = SpanContext::from_headers(Some(traceparent), None).unwrap();
         let lines = lines(options(LogFormat::Json), |_| {
             context
-                .log_span()
-                .in_scope(|| tracing::info!(target: "dapr.runtime", "a"));
+                .log_ids()
+                .within(|| tracing::info!(target: "dapr.runtime", "a"));
             SpanContext::default()
-                .log_span()
-                .in_scope(|| tracing::info!(target: "dapr.runtime", "b"));
+                .log_ids()
+                .within(|| tracing::info!(target: "dapr.runtime", "b"));
         });
         assert_eq!(
             lines,

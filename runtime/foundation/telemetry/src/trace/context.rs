@@ -3,6 +3,8 @@
 
 use std::{fmt, sync::Arc};
 
+use super::current::LogIds;
+
 /// The longest `tracestate` sent on.
 pub const MAX_TRACESTATE_BYTES: usize = 512;
 
@@ -170,19 +172,14 @@ impl SpanContext {
         self.trace_id.is_valid() && self.span_id.is_valid()
     }
 
-    /// A span of `tracing` that gives its ids to the log lines within (C9); none where there are no ids. It is of the
-    /// highest level, so that it is there whenever a line is.
+    /// What gives its ids to the log lines of some work (C9); nothing where there are no ids.
     #[must_use]
-    pub fn log_span(&self) -> tracing::Span {
-        if !self.is_valid() {
-            return tracing::Span::none();
+    pub fn log_ids(&self) -> LogIds {
+        if self.is_valid() {
+            LogIds::new(self.trace_id, self.span_id)
+        } else {
+            LogIds::default()
         }
-        tracing::error_span!(
-            target: "dapr.runtime",
-            "request",
-            trace_id = %self.trace_id,
-            span_id = %self.span_id
-        )
     }
 
     /// Whether the trace is recorded.
