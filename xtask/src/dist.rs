@@ -85,6 +85,8 @@ fn pack_todo(profile: &str, folder: &Path, symbols: &Path) -> anyhow::Result<()>
             copy(&from, &folder.join("resources").join(file))?;
         }
     }
+    // Where the components keep their databases; a checkout has it too.
+    fs::create_dir_all(folder.join("data")).context("make the todo app's data folder")?;
     let program = folder.join("todo");
     copy(&programs.join("todo"), &program)?;
     split_symbols(&program, symbols)

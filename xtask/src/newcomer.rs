@@ -1,7 +1,7 @@
 //! The newcomer's minute: what the README's first section asks of a reader who has the archive, done and timed.
 //!
 //! Its first block of commands is run as it is written, in a folder that holds nothing but the archive, until the page
-//! answers and a task can be added. To the machine's seconds come those of a slow reader and a slow typist.
+//! answers and a session is open. To the machine's seconds come those of a slow reader and a slow typist.
 
 use std::{
     fs,
@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Follows the README with this archive.
 ///
 /// # Errors
-/// When a command fails, the page does not come, a task cannot be added, or all of it takes longer than a minute.
+/// When a command fails, the page does not come, no session can be opened, or all of it takes longer than a minute.
 pub(crate) fn follow(archive: &Path) -> anyhow::Result<()> {
     let readme = fs::read_to_string(repo::root().join("README.md")).context("read README.md")?;
     let task = Task::of(&readme).context("README.md: no block of commands in the archive's section")?;
@@ -64,12 +64,12 @@ pub(crate) fn follow(archive: &Path) -> anyhow::Result<()> {
     })?;
     let shown = begun.elapsed().as_secs_f64();
     let port = page.context("the page's address is known")?;
-    until("a task can be added", PATIENCE, || {
-        let added = http::request(port, "POST", "/api/tasks", r#"{"title":"Read the rest"}"#);
-        Ok(added.is_ok_and(|(status, _)| (200..300).contains(&status)))
+    // Written to the state store through a sidecar.
+    until("a session can be opened", PATIENCE, || {
+        Ok(http::succeeds(port, "/api/session"))
     })?;
     let worked = begun.elapsed().as_secs_f64();
-    app.stop()?;
+    app.interrupt()?;
     let (reading, typing) = (
         task.words as f64 / READS * 60.0,
         task.characters as f64 / TYPES * 60.0,
@@ -84,7 +84,7 @@ pub(crate) fn follow(archive: &Path) -> anyhow::Result<()> {
         task.characters
     );
     println!("  the page answers         {shown:>6.1} s  after the last key");
-    println!("  a task can be added      {worked:>6.1} s");
+    println!("  a session is open        {worked:>6.1} s");
     let all = reading + typing + worked;
     println!("  in all                   {all:>6.1} s  of {LIMIT}");
     ensure!(all <= LIMIT, "the newcomer's minute takes {all:.1} s");

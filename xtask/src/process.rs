@@ -65,12 +65,21 @@ impl Service {
         }
     }
 
-    /// Asks it to leave, as Ctrl-C does, and waits.
+    /// Asks it to leave and waits.
     pub(crate) fn stop(&mut self) -> anyhow::Result<()> {
+        self.leave(&self.pid().to_string())
+    }
+
+    /// Asks its whole group to leave, as a terminal does at Ctrl-C, and waits.
+    pub(crate) fn interrupt(&mut self) -> anyhow::Result<()> {
+        self.leave(&format!("-{}", self.pid()))
+    }
+
+    fn leave(&mut self, target: &str) -> anyhow::Result<()> {
         if self.child.try_wait()?.is_some() {
             return Ok(());
         }
-        signal("INT", &self.pid().to_string());
+        signal("INT", target);
         match self.wait(GRACE)? {
             Some(_) => Ok(()),
             None => bail!("{} did not leave within {GRACE:?} of SIGINT", self.name),
