@@ -5,7 +5,7 @@
 //! one server at the same time. How it gets there is ours: all commands of a component share one connection, where
 //! waiting ones leave in one write; scripts go by their hash; only blocking reads have connections of their own.
 //!
-//! [`settings`] reads the metadata all types share, [`link`] owns the connections and knows what may be sent twice.
+//! `settings` reads the metadata all types share, `link` owns the connections and knows what may be sent twice.
 
 mod certificates;
 pub mod configuration;

@@ -4,7 +4,7 @@
 //! both named by the consumer id, so that upstream's sidecars and ours share the work. An entry is acknowledged
 //! after the app's word and never before. What was read and not acknowledged stays pending; entries pending for
 //! `processingTimeout` are claimed every `redeliverInterval`, by whichever sidecar of the group looks first.
-//! Sidecars that still work on an entry keep it theirs meanwhile ([`ledger`]), and one that goes away leaves what it
+//! Sidecars that still work on an entry keep it theirs meanwhile (`ledger`), and one that goes away leaves what it
 //! has not begun to be claimed at once.
 //!
 //! Where this differs from upstream, on purpose: a refused event is delivered again (upstream acknowledges it,
