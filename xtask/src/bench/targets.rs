@@ -186,7 +186,7 @@ pub(crate) const ASKED: &[Target] = &[
             ),
             part("gzip over gRPC (1 = yes)", "grpc", "grpc_gzip", "", AtLeast(1.0)),
         ],
-        absent: &[("pipelined Redis", "the component is not there yet")],
+        absent: &[("pipelined Redis", "no scenario looks at it")],
     },
 ];
 
