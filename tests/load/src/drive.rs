@@ -19,11 +19,19 @@ use crate::{
 /// The executor's timer is this coarse; a request later than that was held up by the peer, and its wait counts.
 const TIMER: Duration = Duration::from_millis(2);
 
-/// A request as bytes, and where its moments of sending stand.
+/// Stands for a key in a path or a body, where requests go over many keys.
+const KEY: &str = "{key}";
+/// Digits of such a key: as long as what stands for it, so that no length changes.
+const KEY_DIGITS: usize = KEY.len();
+
+/// A request as bytes, and where its moments of sending and its keys stand.
 #[derive(Debug, Clone)]
 struct Request {
     bytes: Vec<u8>,
     stamps: Vec<usize>,
+    keys: Vec<usize>,
+    /// How many keys there are; none when the request is always the same.
+    key_count: u64,
 }
 
 impl Request {
@@ -51,10 +59,32 @@ impl Request {
         let stamps = memchr::memmem::find_iter(head.as_bytes(), STAMP)
             .map(|at| at + STAMP.len())
             .collect();
+        let key_count = options.number("keys", 0_u64)?;
+        anyhow::ensure!(
+            key_count <= 10_u64.pow(KEY_DIGITS as u32),
+            "--keys {key_count} is more than {KEY_DIGITS} digits can name"
+        );
+        let keys = match key_count {
+            0 => Vec::new(),
+            _ => memchr::memmem::find_iter(head.as_bytes(), KEY).collect(),
+        };
         Ok(Self {
             bytes: head.into_bytes(),
             stamps,
+            keys,
+            key_count,
         })
+    }
+
+    /// Writes the key of the request of this number.
+    fn key(&mut self, number: u64) {
+        if self.keys.is_empty() {
+            return;
+        }
+        let digits = format!("{:0KEY_DIGITS$}", number % self.key_count);
+        for at in &self.keys {
+            self.bytes[*at..*at + KEY_DIGITS].copy_from_slice(digits.as_bytes());
+        }
     }
 
     /// Writes the moment of sending into the events.
@@ -87,7 +117,8 @@ fn bulk(bytes: usize, batch: usize) -> String {
 
 /// Runs and prints what was seen.
 pub(crate) async fn drive(options: Options) -> anyhow::Result<()> {
-    let request = Request::build(&options)?;
+    let mut request = Request::build(&options)?;
+    request.key(0);
     let target = options.required("target")?.to_owned();
     let connections = options.number("connections", 1_u32)?.max(1);
     let seconds = options.number("seconds", 1.0_f64)?;
@@ -145,9 +176,9 @@ async fn run(
     let mut seen = Seen::default();
     loop {
         let mut from = Instant::now();
+        let number = turn.get();
+        turn.set(number + 1);
         if rate > 0.0 {
-            let number = turn.get();
-            turn.set(number + 1);
             let due = begun + Duration::from_secs_f64(number as f64 / rate);
             if due >= until {
                 return seen;
@@ -159,6 +190,7 @@ async fn run(
             return seen;
         }
         request.stamp();
+        request.key(number);
         match exchange(&mut connection, &request.bytes).await {
             Ok(status) if (200..300).contains(&status) => {
                 seen.success(from.elapsed());
@@ -203,6 +235,16 @@ mod tests {
     fn an_event_has_the_size_asked_for() {
         assert_eq!(event(100).len(), 100);
         serde_json::from_str::<serde_json::Value>(&event(100)).unwrap();
+    }
+
+    #[test]
+    fn requests_go_over_the_keys_in_turn() {
+        let options = options(&["--target", "h:1", "--path", "/state/{key}", "--keys", "10"]);
+        let mut request = Request::build(&options).unwrap();
+        for (number, expected) in [(0, "/state/00000 "), (12, "/state/00002 ")] {
+            request.key(number);
+            assert!(String::from_utf8_lossy(&request.bytes).contains(expected));
+        }
     }
 
     #[test]

@@ -28,7 +28,7 @@ use options::Options;
 const USAGE: &str = "usage:
   outrigger-load app [--grpc | --subscribe PUBSUB]
   outrigger-load drive --target HOST:PORT --path PATH [--method M] [--header 'K: V']... [--body TEXT | --event-bytes N [--batch N]]
-                       [--connections N] [--seconds S] [--rate PER_SECOND]
+                       [--keys N] [--connections N] [--seconds S] [--rate PER_SECOND]
   outrigger-load grpc --target HOST:PORT --path /SERVICE/METHOD --message bytes|invoke-service|empty [--app-id ID] [--gzip]
                        [--connections N] [--streams N] [--seconds S]
   outrigger-load upload --target HOST:PORT --path PATH --bytes N [--chunked]";

@@ -24,14 +24,26 @@ pub(crate) const ROWS: &[(&str, &str)] = &[
         "pubsub.sqlite, both sidecars: CPU per single event, µs",
     ),
     ("redis_set_cpu_us", "state.redis: CPU per set, µs"),
+    (
+        "redis_one_key_cpu_us",
+        "state.redis: CPU per set of one key by all, µs",
+    ),
     ("redis_get_cpu_us", "state.redis: CPU per get, µs"),
     (
         "redis_event_cpu_us",
         "pubsub.redis, publish → deliver: CPU per event, µs",
     ),
     ("postgres1_set_cpu_us", "state.postgresql v1: CPU per set, µs"),
+    (
+        "postgres1_one_key_cpu_us",
+        "state.postgresql v1: CPU per set of one key by all, µs",
+    ),
     ("postgres1_get_cpu_us", "state.postgresql v1: CPU per get, µs"),
     ("postgres2_set_cpu_us", "state.postgresql v2: CPU per set, µs"),
+    (
+        "postgres2_one_key_cpu_us",
+        "state.postgresql v2: CPU per set of one key by all, µs",
+    ),
     ("postgres2_get_cpu_us", "state.postgresql v2: CPU per get, µs"),
     ("call_p50_us", "invocation, one connection: p50, µs"),
     ("call_added_p50_us", "invocation, one connection: added p50, µs"),

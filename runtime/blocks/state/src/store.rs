@@ -96,7 +96,7 @@ pub trait StateStore: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Applies all operations in order or none, isolated from others. Answers the new etag of each (deletes have
-    /// none). Stores without the transactional capability are only ever given one operation.
+    /// none, nor have unconditional sets whose value another caller's replaced at once). Stores without the transactional capability are only ever given one operation.
     ///
     /// # Errors
     /// `EtagMismatch` when one expectation does not hold, `EtagInvalid` when an etag is not of this store's form.

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
-use jiff::Timestamp;
+use jiff::{Timestamp, tz::TimeZone};
 use outrigger_component::Metadata;
 use outrigger_engine_dispatch::{Now, Publish};
 use outrigger_pubsub::{OutgoingEntry, SharedPubSub};
@@ -48,15 +48,16 @@ pub struct PubsubOptions {
     pub ask_app: bool,
     /// The present, for `time` and `expiration` of events.
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
-    /// Seconds east of Greenwich of the local time that `time` is written in.
-    pub utc_offset_seconds: i32,
+    /// The local time that `time` is written in.
+    pub zone: TimeZone,
 }
 
 impl PubsubOptions {
     pub(crate) fn now(&self) -> Now {
+        let at = (self.clock)();
         Now {
-            at: (self.clock)(),
-            offset_seconds: self.utc_offset_seconds,
+            at,
+            offset_seconds: self.zone.to_offset(at).seconds(),
         }
     }
 

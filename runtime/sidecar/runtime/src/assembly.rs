@@ -49,6 +49,7 @@ use crate::{
     health::{HealthApi, Readiness},
     host,
     inventory::RunningInventory,
+    local_time,
     mcp::McpServers,
     metadata::MetadataApi,
     options::SidecarOptions,
@@ -247,7 +248,7 @@ impl Assembly {
             app: Arc::clone(&app_slot),
             ask_app: !options.disable_subscribe_endpoint,
             clock: Arc::new(Timestamp::now),
-            utc_offset_seconds: jiff::Zoned::now().offset().seconds(),
+            zone: local_time::zone(),
         }));
         let outbox = Arc::new(PubsubOutbox::new(
             &pubsub,

@@ -15,6 +15,7 @@ mod host;
 mod inventory;
 mod lifecycle;
 mod listeners;
+mod local_time;
 mod mcp;
 mod metadata;
 mod options;

@@ -20,7 +20,7 @@ use crate::bench::{
 struct Store<'a> {
     kind: &'a str,
     metadata: Vec<(&'a str, &'a str)>,
-    keys: [&'static str; 4],
+    keys: [&'static str; 5],
 }
 
 /// `state.redis`, then `pubsub.redis` from one sidecar to itself.
@@ -32,6 +32,7 @@ pub(super) fn redis(plan: &Plan, side: &Side, values: &mut Values) -> anyhow::Re
         metadata: vec![("redisHost", server)],
         keys: [
             "redis_set_cpu_us",
+            "redis_one_key_cpu_us",
             "redis_get_cpu_us",
             "redis_per_second",
             "redis_generator_cpu_us",
@@ -52,6 +53,7 @@ pub(super) fn postgres(plan: &Plan, side: &Side, values: &mut Values) -> anyhow:
             "postgres1",
             [
                 "postgres1_set_cpu_us",
+                "postgres1_one_key_cpu_us",
                 "postgres1_get_cpu_us",
                 "postgres1_per_second",
                 "postgres1_generator_cpu_us",
@@ -62,6 +64,7 @@ pub(super) fn postgres(plan: &Plan, side: &Side, values: &mut Values) -> anyhow:
             "postgres2",
             [
                 "postgres2_set_cpu_us",
+                "postgres2_one_key_cpu_us",
                 "postgres2_get_cpu_us",
                 "postgres2_per_second",
                 "postgres2_generator_cpu_us",
@@ -101,9 +104,11 @@ fn operations(
     component(&folder, "statestore", store.kind, &store.metadata)?;
     let sidecar = Sidecar::start(&plan.guard, side, &folder, "callee", &[])?;
     let seconds = (plan.seconds / 2.0).to_string();
-    let [set_key, get_key, second_key, generator_key] = store.keys;
+    let [set_key, one_key, get_key, second_key, generator_key] = store.keys;
     let [sets, gets] =
         state::set_and_get_on(plan, &sidecar, "statestore", &["--connections", BUSY], &seconds)?;
+    let one = state::set_one_key(plan, &sidecar, "statestore", &["--connections", BUSY], &seconds)?;
+    values.push((one_key, one.cpu));
     values.push((set_key, sets.cpu));
     values.push((get_key, gets.cpu));
     let rates = (

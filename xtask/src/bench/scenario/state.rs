@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{RATE, STEADY, generator, micros, number, requests};
+use super::{RATE, STEADY, generator, micros, number, requests, timed};
 use crate::bench::{
     Plan,
     metrics::Values,
@@ -15,8 +15,12 @@ const SET: &[&str] = &[
     "--header",
     "Content-Type: application/json",
     "--body",
-    r#"[{"key":"k1","value":{"name":"a value of usual length","count":12,"done":false}}]"#,
+    r#"[{"key":"{key}","value":{"name":"a value of usual length","count":12,"done":false}}]"#,
 ];
+/// Keys that sets and gets go over in turn: apps seldom write one key from all sides.
+const KEYS: &[&str] = &["--keys", "1000"];
+/// All of them write one key, which a server's lock of its row makes wait for one another.
+const ONE_KEY: &[&str] = &["--keys", "1"];
 
 /// What sets or gets gave, and what one of them cost the sidecar.
 pub(super) struct Half {
@@ -44,19 +48,42 @@ pub(super) fn set_and_get_on(
     seconds: &str,
 ) -> anyhow::Result<[Half; 2]> {
     let path = format!("/v1.0/state/{store}");
-    let half = |path: &str, request: &[&str]| {
-        let before = sidecar.cpu()?;
-        let report = drive(
+    Ok([
+        half(plan, sidecar, &path, &[SET, KEYS, arguments].concat(), seconds)?,
+        half(
             plan,
-            sidecar.port,
-            path,
-            &[request, arguments, &["--seconds", seconds]].concat(),
-        )?;
-        let used = sidecar.cpu()?.saturating_sub(before);
-        let cpu = micros(used) / requests(&report)?;
-        Ok::<_, anyhow::Error>(Half { report, cpu })
-    };
-    Ok([half(&path, SET)?, half(&format!("{path}/k1"), &[])?])
+            sidecar,
+            &format!("{path}/{{key}}"),
+            &[KEYS, arguments].concat(),
+            seconds,
+        )?,
+    ])
+}
+
+/// Sets of one and the same key.
+pub(super) fn set_one_key(
+    plan: &Plan,
+    sidecar: &Sidecar,
+    store: &str,
+    arguments: &[&str],
+    seconds: &str,
+) -> anyhow::Result<Half> {
+    let path = format!("/v1.0/state/{store}");
+    half(plan, sidecar, &path, &[SET, ONE_KEY, arguments].concat(), seconds)
+}
+
+fn half(
+    plan: &Plan,
+    sidecar: &Sidecar,
+    path: &str,
+    arguments: &[&str],
+    seconds: &str,
+) -> anyhow::Result<Half> {
+    let before = sidecar.cpu()?;
+    let report = drive(plan, sidecar.port, path, &timed(&[arguments], seconds))?;
+    let used = sidecar.cpu()?.saturating_sub(before);
+    let cpu = micros(used) / requests(&report)?;
+    Ok(Half { report, cpu })
 }
 
 /// In memory and on SQLite. An operation is half a set and half a get, however many of each the time sufficed for:

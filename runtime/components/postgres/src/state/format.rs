@@ -13,10 +13,16 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
 use outrigger_component::{Error, ErrorKind};
 use outrigger_state::{Etag, Item, Ttl, Value, etag_mismatch};
+use serde::de::IgnoredAny;
 use uuid::Uuid;
 
 use super::config::Version;
 use crate::statement::{Param, Row};
+
+/// Bytes of a JSON document that `jsonb` surely takes: far fewer than a number it refuses has digits.
+const PLAIN_JSON: usize = 16 * 1024;
+/// Lists and objects of such a document, nested or not.
+const PLAIN_DEPTH: usize = 512;
 
 /// The statements, with the table's name in place. All that write answer one row per row written: key and etag.
 #[derive(Debug)]
@@ -161,6 +167,23 @@ impl Format {
         }
     }
 
+    /// Whether no server refuses this value, whatever its settings: version 2 keeps bytes as they are; `jsonb` has
+    /// no `\\u0000` and no lone surrogates, bounds for numbers with exponents, and a bound of depth.
+    pub(super) fn surely_takes(&self, value: &Value) -> bool {
+        match (self.version, value) {
+            (Version::V2, _) | (Version::V1, Value::Binary(_)) => true,
+            (Version::V1, Value::Json(json)) => {
+                json.len() <= PLAIN_JSON
+                    && std::str::from_utf8(json)
+                        .is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
+                    && json.iter().filter(|byte| matches!(byte, b'[' | b'{')).count() <= PLAIN_DEPTH
+                    && !json.windows(2).any(|pair| {
+                        pair == br"\u" || (pair[0].is_ascii_digit() && matches!(pair[1], b'e' | b'E'))
+                    })
+            }
+        }
+    }
+
     /// A row as an item, with its key.
     pub(super) fn item<'a>(&self, row: &'a Row) -> Result<(&'a str, Item), Error> {
         let value = match self.version {
@@ -271,5 +294,26 @@ impl<'a> Stored<'a> {
         }
         params.push(Param::Ints(all.iter().map(|stored| stored.seconds).collect()));
         params
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_values_that_any_server_takes_are_passed_over() {
+        let first = Format::new(Version::V1, "state");
+        let json = |text: &str| Value::Json(Bytes::copy_from_slice(text.as_bytes()));
+        for text in ["5", r#"{"name":"thé","tags":[1.5,null,true]}"#] {
+            assert!(first.surely_takes(&json(text)), "{text}");
+        }
+        let deep = "[".repeat(600) + &"]".repeat(600);
+        let long = format!("0.{}", "1".repeat(20_000));
+        for text in ["", "{", "1e999999", r#""\u0000""#, r#""\ud800""#, &deep, &long] {
+            assert!(!first.surely_takes(&json(text)), "{text}");
+        }
+        assert!(first.surely_takes(&Value::Binary(Bytes::from_static(&[0, 255]))));
+        assert!(Format::new(Version::V2, "state").surely_takes(&json("{")));
     }
 }

@@ -1,7 +1,7 @@
 //! The operations that are merged: reads of single keys and plain writes of single keys.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -114,20 +114,25 @@ pub(super) struct Writes(pub(super) Arc<Table>);
 
 impl Job for Writes {
     type Request = Write;
-    type Answer = Etag;
+    /// No etag where another write of the same statement replaced the value at once: what it would name is gone.
+    type Answer = Option<Etag>;
 
-    /// No key twice: a statement writes a row once, and two writes of one transaction would share the etag of
-    /// version 1, so that the first writer could take the second's value for its own.
+    /// A key comes twice only where the earlier value is one that no server refuses: the statement writes the later
+    /// one alone, and the earlier is answered as if it had been there for no time at all. Under load writers of one
+    /// key thus share statements instead of waiting for each other's lock of its row.
     fn take(&self, waiting: &mut VecDeque<Waiting<Self>>) -> Vec<Waiting<Self>> {
         let (mut taken, mut bytes) = (Vec::new(), 0);
-        let mut keys = HashSet::new();
+        // Whether a later write of the key may be taken too.
+        let mut keys: HashMap<StateKey, bool> = HashMap::new();
         let mut left = VecDeque::new();
         while let Some(next) = waiting.pop_front() {
-            let size = next.request.value.bytes().len();
-            // A key that was left stays taken: its writes keep their order.
-            let fits = keys.insert(next.request.key.clone())
+            let Write { key, value, .. } = &next.request;
+            let size = value.bytes().len();
+            let fits = keys.get(key).copied().unwrap_or(true)
                 && taken.len() < MOST_WRITES
                 && (taken.is_empty() || bytes + size <= MOST_BYTES);
+            // Behind a write that was left the key's others wait too: they keep their order.
+            keys.insert(key.clone(), fits && self.0.format.surely_takes(value));
             if fits {
                 bytes += size;
                 taken.push(next);
@@ -143,17 +148,17 @@ impl Job for Writes {
         taken
     }
 
-    async fn one(&self, write: Write) -> Result<Etag, Error> {
+    async fn one(&self, write: Write) -> Result<Option<Etag>, Error> {
         let Table { database, format } = &*self.0;
         let stored = Stored::new(format.version, write.key.as_str(), &write.value, write.ttl)?;
         let rows = database.write(WRITE, &format.upsert, &stored.params()).await?;
         let row = rows
             .first()
             .ok_or_else(|| Error::internal("no item was updated"))?;
-        Ok(Etag::new(row.required_text(1)?))
+        Ok(Some(Etag::new(row.required_text(1)?)))
     }
 
-    async fn several(&self, writes: Vec<Write>) -> Vec<Result<Etag, Error>> {
+    async fn several(&self, writes: Vec<Write>) -> Vec<Result<Option<Etag>, Error>> {
         match self.together(&writes).await {
             Ok(Some(etags)) => etags,
             // One of them is to blame; each gets its own answer.
@@ -171,11 +176,20 @@ impl Job for Writes {
 
 impl Writes {
     /// Writes all with one statement; `None` when the server refused it.
-    async fn together(&self, writes: &[Write]) -> Result<Option<Vec<Result<Etag, Error>>>, Error> {
+    async fn together(&self, writes: &[Write]) -> Result<Option<Vec<Result<Option<Etag>, Error>>>, Error> {
         let Table { database, format } = &*self.0;
+        // Of each key the last.
+        let standing: HashMap<&str, usize> = writes
+            .iter()
+            .enumerate()
+            .map(|(at, write)| (write.key.as_str(), at))
+            .collect();
+        let stands = |at: usize, write: &Write| standing.get(write.key.as_str()) == Some(&at);
         let stored: Result<Vec<_>, _> = writes
             .iter()
-            .map(|write| Stored::new(format.version, write.key.as_str(), &write.value, write.ttl))
+            .enumerate()
+            .filter(|(at, write)| stands(*at, write))
+            .map(|(_, write)| Stored::new(format.version, write.key.as_str(), &write.value, write.ttl))
             .collect();
         let Ok(mut stored) = stored else {
             return Ok(None);
@@ -198,10 +212,11 @@ impl Writes {
         for row in &rows {
             etags.insert(row.required_text(0)?, row.required_text(1)?);
         }
-        let answers = writes.iter().map(|write| {
-            let etag = etags.get(write.key.as_str());
-            etag.map(|etag| Etag::new(*etag))
-                .ok_or_else(|| Error::internal("no item was updated"))
+        let answers = writes.iter().enumerate().map(|(at, write)| {
+            let etag = etags
+                .get(write.key.as_str())
+                .ok_or_else(|| Error::internal("no item was updated"))?;
+            Ok(stands(at, write).then(|| Etag::new(*etag)))
         });
         Ok(Some(answers.collect()))
     }

@@ -88,7 +88,7 @@ impl PostgresStateStore {
             ..
         } = operation
         {
-            return self.writes.submit(Write { key, value, ttl }).await.map(Some);
+            return self.writes.submit(Write { key, value, ttl }).await;
         }
         let prepared = Prepared::new(&self.table.format, &operation)?;
         let step = prepared.step(&self.table.format);
@@ -315,7 +315,7 @@ impl StateStore for PostgresStateStore {
                     return answers;
                 }
                 let written = crate::merge::Job::several(self.writes.job(), chunk).await;
-                answers.extend(written.into_iter().map(|answer| answer.map(Some)));
+                answers.extend(written);
             }
         }
         let format = &self.table.format;

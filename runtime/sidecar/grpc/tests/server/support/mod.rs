@@ -128,7 +128,7 @@ impl Sidecar {
                 app,
                 ask_app: false,
                 clock: Arc::new(jiff::Timestamp::now),
-                utc_offset_seconds: 0,
+                zone: jiff::tz::TimeZone::UTC,
             })),
             secrets: Arc::new(SecretsService::new(SecretsServiceOptions {
                 stores: Arc::default(),

@@ -230,7 +230,7 @@ impl Life {
             app: Arc::default(),
             ask_app: true,
             clock: Arc::new(jiff::Timestamp::now),
-            utc_offset_seconds: 0,
+            zone: jiff::tz::TimeZone::UTC,
         };
         Self::on(log.0, store, options, stores)
     }

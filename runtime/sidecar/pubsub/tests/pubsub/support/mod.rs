@@ -146,7 +146,7 @@ impl Bench {
             ))),
             ask_app: true,
             clock: Arc::new(jiff::Timestamp::now),
-            utc_offset_seconds: 0,
+            zone: jiff::tz::TimeZone::UTC,
         };
         let service = Arc::new(PubsubService::new(options.clone()));
         Self {
