@@ -13,6 +13,7 @@ use http::{Request, Response};
 use http_body::{Frame, SizeHint};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use outrigger_batching::{Crowd, after_others};
 use outrigger_sidecar_api::{Body as RawBody, Switch};
 use outrigger_sidecar_http::Bound;
 use tokio::{
@@ -88,6 +89,8 @@ where
 {
     let calls = Calls::default();
     let idle = calls.idle();
+    let crowd = Crowd::default();
+    let joining = crowd.clone();
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -103,20 +106,25 @@ where
     let service = service_fn(move |request: Request<Incoming>| {
         let server = server.clone();
         let call = calls.begin();
+        let member = joining.join();
         async move {
+            let _member = member;
             let response: Response<Body> = server.current().call(request.map(RawBody::from)).await;
             Ok::<_, Infallible>(response.map(|body| Busy { body, _call: call }))
         }
     });
     let serving = builder.serve_connection(TokioIo::new(stream), service);
-    let mut serving = std::pin::pin!(serving);
-    let finished = tokio::select! {
-        finished = serving.as_mut() => finished,
-        () = async { tokio::select! { () = shutdown.cancelled() => {} () = idle => {} } } => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
+    let finished = after_others(crowd, async {
+        let mut serving = std::pin::pin!(serving);
+        tokio::select! {
+            finished = serving.as_mut() => finished,
+            () = async { tokio::select! { () = shutdown.cancelled() => {} () = idle => {} } } => {
+                serving.as_mut().graceful_shutdown();
+                serving.await
+            }
         }
-    };
+    })
+    .await;
     if let Err(error) = finished {
         tracing::debug!(target: LOG, "connection ended: {error}");
     }

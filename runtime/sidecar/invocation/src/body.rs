@@ -223,6 +223,15 @@ impl Framed {
     }
 }
 
+/// An envelope, its message unsealed, and all of a small body.
+pub(crate) fn one_message(mut buffer: BytesMut, whole: &Bytes) -> Bytes {
+    if !whole.is_empty() {
+        envelope::put_payload_head(&mut buffer, 0, whole.len());
+        buffer.extend_from_slice(whole);
+    }
+    sealed(buffer)
+}
+
 fn sealed(mut head: BytesMut) -> Bytes {
     envelope::seal(&mut head, 0);
     head.freeze()
@@ -258,12 +267,21 @@ impl Forgiving {
         Self { first: None, body }
     }
 
-    /// Takes what is here already: a body that is complete has a length to go on with.
+    /// Takes what is here already: a body that is complete has a length to go on with. One that declares a small
+    /// length is waited for, as upstream waits for the first piece of any: it goes on together with its head.
     pub(crate) async fn settle(mut body: Body) -> Body {
         if body.is_end_stream() || body.as_whole().is_some() {
             return body;
         }
-        match std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx))).await {
+        let is_small = body
+            .size_hint()
+            .exact()
+            .is_some_and(|length| length <= CHUNK as u64);
+        let first = std::future::poll_fn(|cx| match Pin::new(&mut body).poll_frame(cx) {
+            Poll::Pending if is_small => Poll::Pending,
+            polled => Poll::Ready(polled),
+        });
+        match first.await {
             Poll::Ready(None) => Body::Empty,
             Poll::Ready(Some(Ok(frame))) => {
                 if body.is_end_stream()

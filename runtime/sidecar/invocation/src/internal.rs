@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use hyper::{body::Incoming, server::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use outrigger_batching::{Crowd, after_others};
 use outrigger_middleware::Body;
 use outrigger_resources::access_control::Caller;
 use outrigger_sidecar_api::{Switch, errors};
@@ -27,7 +28,7 @@ use tonic::{Code, Status, service::Routes};
 use tower_service::Service as _;
 
 use crate::{
-    body::{Framed, FramedReply, Payloads},
+    body::{CHUNK, Forgiving, Framed, FramedReply, Payloads, one_message},
     delivery::{AppRequest, app_headers, call_http_app, http_reply},
     envelope::{self, HttpHeaders, ReplyHead, StreamMessage},
     framing::{CONTENT_TYPE, Messages, status_response, unary_response},
@@ -203,10 +204,14 @@ impl InternalService {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let service = service.into();
+        let calls = Crowd::default();
+        let crowd = calls.clone();
         let serve = hyper::service::service_fn(move |request: Request<Incoming>| {
             let service = service.clone();
             let identity = identity.clone();
+            let call = calls.join();
             async move {
+                let _call = call;
                 let mut request = request.map(Body::from);
                 if let Some(identity) = identity {
                     request.extensions_mut().insert(identity);
@@ -226,14 +231,17 @@ impl InternalService {
             .keep_alive_interval(KEEP_ALIVE_INTERVAL)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
         let connection = builder.serve_connection(TokioIo::new(stream), serve);
-        let mut connection = std::pin::pin!(connection);
-        let outcome = tokio::select! {
-            outcome = connection.as_mut() => outcome,
-            () = shutdown.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+        let outcome = after_others(crowd, async {
+            let mut connection = std::pin::pin!(connection);
+            tokio::select! {
+                outcome = connection.as_mut() => outcome,
+                () = shutdown.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
             }
-        };
+        })
+        .await;
         if let Err(error) = outcome {
             tracing::debug!(target: "dapr.runtime.grpc.internal", "connection of a peer ended: {error}");
         }
@@ -332,7 +340,7 @@ impl InvocationService {
             reply.head.code = Code::Ok as i32;
         }
         self.sent(caller.as_deref(), reply.head.code);
-        Ok(framed(&reply.head, reply.body))
+        Ok(framed(&reply.head, reply.body).await)
     }
 
     async fn call_local(self: &Arc<Self>, request: Request<Body>) -> Response<Body> {
@@ -582,17 +590,20 @@ fn malformed(error: &dyn fmt::Display) -> Status {
 }
 
 /// An answer in chunks: the first message has the head and what of the body is here.
-fn framed(head: &ReplyHead, body: Body) -> Response<Body> {
+async fn framed(head: &ReplyHead, body: Body) -> Response<Body> {
     use http_body::Body as _;
     let mut buffer = envelope::open(512);
     envelope::put_first(&mut buffer, |reply| envelope::put_reply(reply, head, None));
-    let body = if body.is_end_stream() {
-        envelope::seal(&mut buffer, 0);
-        return unary_response(buffer.freeze());
-    } else {
-        Body::boxed(FramedReply::new(Framed::of_response(buffer, body)))
+    let body = Forgiving::settle(body).await;
+    let whole = match body.as_whole() {
+        _ if body.is_end_stream() => Some(Bytes::new()),
+        Some(whole) if whole.len() <= CHUNK => Some(whole),
+        _ => None,
     };
-    let mut response = Response::new(body);
+    if let Some(whole) = whole {
+        return unary_response(one_message(buffer, &whole));
+    }
+    let mut response = Response::new(Body::boxed(FramedReply::new(Framed::of_response(buffer, body))));
     response.headers_mut().insert(header::CONTENT_TYPE, CONTENT_TYPE);
     response
 }

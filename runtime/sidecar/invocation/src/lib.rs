@@ -11,6 +11,7 @@
 //! once, into [`Method`], which policies and dispatch share.
 
 mod body;
+mod connection;
 mod delivery;
 mod envelope;
 mod external;

@@ -18,11 +18,6 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{Request, Response, Uri, uri::Authority};
 use http_body::{Frame, SizeHint};
-use hyper::{
-    body::Incoming,
-    client::conn::http2::{self, SendRequest},
-};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use outrigger_middleware::{Body, BoxError};
 use outrigger_sidecar_app_channel::TcpConnector;
 use parking_lot::RwLock;
@@ -31,24 +26,18 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{body::PeerBody, status::InvokeError};
+use crate::{
+    body::PeerBody,
+    connection::{Answer, Connection},
+    status::InvokeError,
+};
 
 /// Upstream dials peers for at most this long.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
-/// A peer that does not answer a ping this long after the last byte is gone (upstream `connectRemote`).
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections idle for longer are closed (upstream `maxConnIdle`).
 pub(crate) const MAX_IDLE: Duration = Duration::from_secs(3 * 60);
 /// How often idle connections are looked for.
 pub(crate) const COLLECT_INTERVAL: Duration = Duration::from_secs(45);
-/// Bytes that one answer may be ahead of its reader.
-const STREAM_WINDOW: u32 = 512 * 1024;
-/// The same for all answers of one connection.
-const CONNECTION_WINDOW: u32 = 4 << 20;
-/// A chunk and its head fit into one frame.
-const MAX_FRAME: u32 = 64 * 1024;
-
 /// The sidecar at the other end.
 #[derive(Debug, Clone, Copy)]
 pub struct PeerName<'a> {
@@ -130,10 +119,6 @@ pub(crate) struct Peer {
     last_used: AtomicU64,
 }
 
-struct Connection {
-    sender: SendRequest<PeerBody>,
-}
-
 /// Why a request got no answer.
 #[derive(Debug)]
 pub(crate) struct SendFailure {
@@ -205,16 +190,15 @@ impl Peers {
                     });
                 }
             };
-            match connection.sender.clone().try_send_request(request).await {
+            match connection.send(request).await {
                 Ok(response) => return Ok(response.map(|body| held(body, in_flight))),
-                Err(mut failure) => {
-                    let unsent = failure.take_message();
-                    let error = InvokeError::unavailable(chain(failure.error()));
-                    let unprocessed = is_unprocessed(failure.error());
-                    if connection.sender.is_closed() {
+                Err(failure) => {
+                    let error = InvokeError::unavailable(chain(&failure.error));
+                    let unprocessed = failure.refused || is_unprocessed(&failure.error);
+                    if failure.refused || connection.is_closed() {
                         peer.forget(&connection);
                     }
-                    match unsent {
+                    match failure.unsent {
                         Some(unsent) if !fresh => {
                             fresh = true;
                             request = unsent;
@@ -255,27 +239,10 @@ impl Peers {
             .await
             .map_err(|_| failed(&"i/o timeout"))?
             .map_err(|error| failed(&chain(&*error)))?;
-        let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_frame_size(MAX_FRAME)
-            .keep_alive_interval(KEEP_ALIVE_INTERVAL)
-            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-            .keep_alive_while_idle(true);
-        let (sender, connection) = builder
-            .handshake(TokioIo::new(stream))
+        let connection = Connection::open(stream, peer.address.clone())
             .await
             .map_err(|error| failed(&chain(&error)))?;
-        let address = peer.address.clone();
-        // Ends with the connection, which ends when the last sender is dropped or the peer goes away.
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(target: "dapr.runtime.grpc.internal", "connection to {address} ended: {}", chain(&error));
-            }
-        });
-        let connection = Arc::new(Connection { sender });
+        let connection = Arc::new(connection);
         peer.connection.store(Some(Arc::clone(&connection)));
         Ok((connection, true))
     }
@@ -352,7 +319,7 @@ impl Peer {
     fn open_connection(&self) -> Option<Arc<Connection>> {
         self.connection
             .load_full()
-            .filter(|connection| !connection.sender.is_closed())
+            .filter(|connection| !connection.is_closed())
     }
 
     /// Lets go of a broken connection, unless another has taken its place.
@@ -368,16 +335,13 @@ impl Peer {
 
 /// Whether a peer promises to have done nothing with a request: it refused the stream, or was leaving before it came
 /// (RFC 9113 §8.7). A peer that leaves in order does that to what crosses its farewell on the way.
-fn is_unprocessed(error: &hyper::Error) -> bool {
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
-    cause.is_some_and(|cause| {
-        cause.is_remote()
-            && match cause.reason() {
-                Some(h2::Reason::REFUSED_STREAM) => true,
-                Some(h2::Reason::NO_ERROR) => cause.is_go_away(),
-                _ => false,
-            }
-    })
+fn is_unprocessed(error: &h2::Error) -> bool {
+    error.is_remote()
+        && match error.reason() {
+            Some(h2::Reason::REFUSED_STREAM) => true,
+            Some(h2::Reason::NO_ERROR) => error.is_go_away(),
+            _ => false,
+        }
 }
 
 /// The text of an error and its causes on one line.
@@ -419,7 +383,7 @@ impl Drop for InFlight {
     }
 }
 
-fn held(body: Incoming, in_flight: InFlight) -> Body {
+fn held(body: Answer, in_flight: InFlight) -> Body {
     Body::boxed(Held {
         body,
         _in_flight: in_flight,
@@ -427,18 +391,18 @@ fn held(body: Incoming, in_flight: InFlight) -> Body {
 }
 
 struct Held {
-    body: Incoming,
+    body: Answer,
     _in_flight: InFlight,
 }
 
 impl http_body::Body for Held {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BoxError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         Pin::new(&mut self.body).poll_frame(cx)
     }
 

@@ -9,7 +9,7 @@ use outrigger_sidecar_resilience::Code as PolicyCode;
 use tonic::Code;
 
 use crate::{
-    body::{Forgiving, Framed, Payloads, PeerBody},
+    body::{CHUNK, Forgiving, Framed, Payloads, PeerBody, one_message},
     envelope::{self, Added, Headers, ReplyHead, Response, StreamMessage},
     framing::{self, Messages, status_of, status_of_http},
     metadata::Pairs,
@@ -100,7 +100,7 @@ impl InvocationService {
         let added = self.added(remote);
         let body = match &invocation.body {
             RequestBody::Whole(bytes) => {
-                let mut buffer = envelope::open(ENVELOPE + bytes.len().min(crate::body::CHUNK));
+                let mut buffer = envelope::open(ENVELOPE + bytes.len().min(CHUNK));
                 envelope::put_first(&mut buffer, |request| {
                     envelope::put_request(request, &invocation.head, &added, None)
                 });
@@ -275,16 +275,11 @@ pub(crate) fn grpc_headers(headers: &mut HeaderMap) {
 }
 
 /// An envelope and a whole body: one message, if the body fits into it.
-fn whole(mut buffer: BytesMut, bytes: &Bytes) -> PeerBody {
-    if bytes.len() > crate::body::CHUNK {
+fn whole(buffer: BytesMut, bytes: &Bytes) -> PeerBody {
+    if bytes.len() > CHUNK {
         return PeerBody::Framed(Framed::new(buffer, Body::whole(bytes.clone())));
     }
-    if !bytes.is_empty() {
-        envelope::put_payload_head(&mut buffer, 0, bytes.len());
-        buffer.extend_from_slice(bytes);
-    }
-    envelope::seal(&mut buffer, 0);
-    PeerBody::Once(Some(buffer.freeze()))
+    PeerBody::Once(Some(one_message(buffer, bytes)))
 }
 
 /// The head of an answer; `http` says whether the caller speaks HTTP. `None` without a status.

@@ -2,17 +2,21 @@
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
+use outrigger_batching::{Crowd, after_others};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, IntoConnectionInfo as _, Pipeline,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, Pipeline,
     RedisConnectionInfo, RedisError, RedisResult, Value,
     aio::{ConnectionLike as _, MultiplexedConnection},
     cluster::{ClusterClient, ClusterClientBuilder, ClusterConfig},
     cluster_async::ClusterConnection,
     cluster_routing::{RoutingInfo, SingleNodeRoutingInfo},
-    io::tcp::{TcpSettings, socket2::TcpKeepalive},
+    io::tcp::{
+        TcpSettings,
+        socket2::{SockRef, TcpKeepalive},
+    },
     sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType},
 };
-use tokio::sync::Mutex;
+use tokio::{net::TcpStream, sync::Mutex};
 
 use crate::{
     certificates::{address, certificates, mode},
@@ -45,8 +49,8 @@ impl fmt::Debug for Dialer {
 /// An open connection; clones share it.
 #[derive(Clone)]
 pub(crate) enum Connection {
-    Node(MultiplexedConnection, Arc<()>),
-    Cluster(ClusterConnection, Arc<()>),
+    Node(MultiplexedConnection, Crowd),
+    Cluster(ClusterConnection, Crowd),
 }
 
 impl fmt::Debug for Connection {
@@ -152,6 +156,26 @@ fn cluster(settings: &Settings) -> RedisResult<ClusterClient> {
     builder.build()
 }
 
+/// Opens a connection whose commands go out together with those that other callers have at that moment.
+async fn connect(client: &Client, config: AsyncConnectionConfig) -> RedisResult<Connection> {
+    let crowd = Crowd::default();
+    let info = client.get_connection_info();
+    let ConnectionAddr::Tcp(host, port) = info.addr() else {
+        // The library keeps the task of what it encrypts to itself.
+        let connection = client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await?;
+        return Ok(Connection::Node(connection, crowd));
+    };
+    let stream = TcpStream::connect((host.as_str(), *port)).await?;
+    stream.set_nodelay(true)?;
+    SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
+    let (connection, driver) =
+        MultiplexedConnection::new_with_config(info.redis_settings(), stream, config).await?;
+    tokio::spawn(after_others(crowd.clone(), driver));
+    Ok(Connection::Node(connection, crowd))
+}
+
 impl Dialer {
     pub(crate) fn new(settings: &Settings) -> RedisResult<Self> {
         // Upstream's cluster client over Sentinel talks to the master and its replicas, not to a cluster.
@@ -184,16 +208,10 @@ impl Dialer {
             .set_response_timeout(response);
         let opened = async {
             match self {
-                Self::Node(client) => client
-                    .get_multiplexed_async_connection_with_config(&config)
-                    .await
-                    .map(|connection| Connection::Node(connection, Arc::new(()))),
+                Self::Node(client) => connect(client, config).await,
                 Self::Sentinel(client) => {
                     let client = client.lock().await.async_get_client().await?;
-                    client
-                        .get_multiplexed_async_connection_with_config(&config)
-                        .await
-                        .map(|connection| Connection::Node(connection, Arc::new(())))
+                    connect(&client, config).await
                 }
                 Self::Cluster(client) => {
                     let mut config = ClusterConfig::new().set_connection_timeout(settings.dial_timeout);
@@ -203,7 +221,7 @@ impl Dialer {
                     client
                         .get_async_connection_with_config(config)
                         .await
-                        .map(|connection| Connection::Cluster(connection, Arc::new(())))
+                        .map(|connection| Connection::Cluster(connection, Crowd::default()))
                 }
             }
         };
@@ -266,12 +284,15 @@ impl Connection {
     pub(super) fn is(&self, other: &Self) -> bool {
         let (Self::Node(_, this) | Self::Cluster(_, this)) = self;
         let (Self::Node(_, that) | Self::Cluster(_, that)) = other;
-        Arc::ptr_eq(this, that)
+        this.is(that)
     }
 
     pub(crate) async fn command(&mut self, command: &Cmd) -> RedisResult<Value> {
         let answer = match self {
-            Self::Node(connection, _) => connection.req_packed_command(command).await?,
+            Self::Node(connection, crowd) => {
+                let _member = crowd.join();
+                connection.req_packed_command(command).await?
+            }
             Self::Cluster(connection, _) => connection.req_packed_command(command).await?,
         };
         answer.extract_error()
@@ -279,7 +300,10 @@ impl Connection {
 
     pub(crate) async fn pipeline(&mut self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
         match self {
-            Self::Node(connection, _) => connection.req_packed_commands(commands, 0, commands.len()).await,
+            Self::Node(connection, crowd) => {
+                let _member = crowd.join();
+                connection.req_packed_commands(commands, 0, commands.len()).await
+            }
             Self::Cluster(connection, _) => connection.req_packed_commands(commands, 0, commands.len()).await,
         }
     }
