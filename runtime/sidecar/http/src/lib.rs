@@ -12,6 +12,7 @@ mod router;
 mod serve;
 mod service;
 mod tracing_layer;
+mod unread;
 
 pub use cors::Cors;
 pub use limit::{LimitedBody, TooLarge};

@@ -19,6 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     HttpService,
     h2c_upgrade::{self, Continued, FirstRequest},
+    unread::Unread,
 };
 
 /// Connections that are still busy this long after the shutdown began are cut (upstream: 10 s).
@@ -165,7 +166,10 @@ async fn connection<S>(
             if service.has_pipeline() {
                 request.extensions_mut().insert(peer);
             }
-            Ok(service.serve(request.map(Body::from)).await)
+            let (request, unread) = Unread::of(request);
+            let response = service.serve(request).await;
+            unread.read().await;
+            Ok(response)
         }
     });
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
