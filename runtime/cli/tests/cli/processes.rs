@@ -242,8 +242,11 @@ fn a_run_file_is_stopped_and_its_logs_stay() {
     ));
     let mut running = home.start(&["run", "-f", &file]);
     let row = home.listed(&id, 1, &running).remove(0);
-    assert_eq!(row["runTemplatePath"], file.as_str());
-    assert_eq!(row["runTemplateName"], "shop");
+    // A sidecar learns of its app's process first, then of the file.
+    eventually(PATIENCE, &running, "the run file is listed", || {
+        let row = home.list(&id).remove(0);
+        row["runTemplatePath"] == file.as_str() && row["runTemplateName"] == "shop"
+    });
     running.says(&format!("== APP - {id} == GREETING=hello there\n"));
     assert!(
         !running.text().contains("level=info"),
