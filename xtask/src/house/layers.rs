@@ -13,7 +13,7 @@ struct Room {
 }
 
 /// Read right to left: outrigger → cli → sidecar, control → components → engines, blocks → foundation → wire;
-/// apps → kit → wire. A room also knows itself; cargo already refuses circles.
+/// apps → kit, sdks → wire. A room also knows itself; cargo already refuses circles.
 const ROOMS: &[Room] = &[
     Room {
         folder: "wire",
@@ -81,8 +81,12 @@ const ROOMS: &[Room] = &[
         knows: &["kit", "wire"],
     },
     Room {
+        folder: "sdks",
+        knows: &["wire"],
+    },
+    Room {
         folder: "apps",
-        knows: &["kit"],
+        knows: &["kit", "sdks"],
     },
     // Outside programs that measure or test: they know nobody, and nobody knows them.
     Room {
