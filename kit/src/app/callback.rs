@@ -7,7 +7,6 @@ use std::collections::HashMap;
 
 use axum::Router;
 use axum::body::Body;
-use base64::Engine as _;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
@@ -25,12 +24,13 @@ use outrigger_wire::dapr::proto::runtime::v1::{
     TopicEventBulkResponseEntry, TopicEventRequest, TopicEventResponse, TopicRoutes, TopicRule,
     TopicSubscription, topic_event_bulk_request_entry, topic_event_response::TopicEventResponseStatus,
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use tonic::{Response, Status};
 use tower::ServiceExt as _;
 
 use super::subscription::Document;
 use crate::endpoint::Token;
+use crate::event::grpc::{Parts, event};
 
 /// An answer of the app that is longer is an error; gRPC clients refuse it anyway.
 const MAX_ANSWER: usize = 32 << 20;
@@ -119,70 +119,6 @@ impl Callback {
             }
             _ => TopicEventResponseStatus::Retry,
         }
-    }
-}
-
-/// The attributes that gRPC sends as fields, put together again.
-struct Parts {
-    id: String,
-    source: String,
-    kind: String,
-    content_type: String,
-    data: Bytes,
-    extensions: Option<prost_types::Struct>,
-}
-
-fn event(parts: Parts, pubsub: &str, topic: &str) -> Map<String, Value> {
-    let mut event = Map::new();
-    if let Some(extensions) = parts.extensions {
-        event.extend(
-            extensions
-                .fields
-                .into_iter()
-                .map(|(key, value)| (key, plain(value))),
-        );
-    }
-    let essence = parts.content_type.split(';').next().unwrap_or_default().trim();
-    let is_json = essence.eq_ignore_ascii_case("application/json") || essence.ends_with("+json");
-    let decoded = is_json
-        .then(|| serde_json::from_slice::<Value>(&parts.data).ok())
-        .flatten();
-    match (decoded, std::str::from_utf8(&parts.data)) {
-        (Some(value), _) => event.insert("data".to_owned(), value),
-        (None, Ok(text)) if !is_json => event.insert("data".to_owned(), Value::from(text)),
-        _ => event.insert(
-            "data_base64".to_owned(),
-            Value::from(base64::engine::general_purpose::STANDARD.encode(&parts.data)),
-        ),
-    };
-    for (name, value) in [
-        ("specversion", "1.0"),
-        ("id", &parts.id),
-        ("source", &parts.source),
-        ("type", &parts.kind),
-        ("datacontenttype", &parts.content_type),
-        ("topic", topic),
-        ("pubsubname", pubsub),
-    ] {
-        event.insert(name.to_owned(), Value::from(value));
-    }
-    event
-}
-
-fn plain(value: prost_types::Value) -> Value {
-    use prost_types::value::Kind;
-    match value.kind {
-        None | Some(Kind::NullValue(_)) => Value::Null,
-        Some(Kind::BoolValue(value)) => json!(value),
-        Some(Kind::NumberValue(value)) => json!(value),
-        Some(Kind::StringValue(value)) => json!(value),
-        Some(Kind::ListValue(list)) => Value::Array(list.values.into_iter().map(plain).collect()),
-        Some(Kind::StructValue(map)) => Value::Object(
-            map.fields
-                .into_iter()
-                .map(|(key, value)| (key, plain(value)))
-                .collect(),
-        ),
     }
 }
 

@@ -13,6 +13,7 @@ mod metadata;
 mod publish;
 mod secrets;
 mod state;
+mod stream;
 mod transport;
 
 use std::sync::Arc;
@@ -34,6 +35,7 @@ pub use lock::{Lock, UnlockStatus};
 pub use metadata::{Metadata, MetadataComponent, MetadataSubscription};
 pub use publish::{BulkEntry, FailedEntry, Publication};
 pub use state::{Concurrency, Consistency, Item, Operation, Save, StateStore};
+pub use stream::{Deliveries, Delivery, StreamOptions};
 
 use crate::breaker::Breakers;
 use crate::endpoint::{Endpoint, Token};

@@ -2,7 +2,7 @@
 //!
 //! A [`Cluster`] holds what sidecars share: state stores, topics, who is where. Each [`Sidecar`] listens on a port of
 //! its own and speaks the part of Dapr's HTTP API that the client uses: state with etags, TTL, bulk and
-//! transactions, publish and programmatic subscriptions with redelivery, invocation by app-id over all instances,
+//! transactions, publish, programmatic and streaming subscriptions with redelivery, invocation by app-id over all instances,
 //! secrets, configuration, locks, bindings, metadata and health. Faults can be set: a sidecar that is down, a broker
 //! that refuses, answers that get lost.
 
@@ -10,6 +10,7 @@ mod blocks;
 mod broker;
 mod sidecar;
 mod state;
+mod stream;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::state::{Refusal, Request, Transaction};
-use super::{Cluster, Place, blocks};
+use super::{Cluster, Place, blocks, stream};
 use crate::client::TOKEN_HEADER;
 use crate::{Client, Environment, RetryPolicy};
 
@@ -91,6 +91,7 @@ impl Sidecar {
     pub fn environment(&self) -> Environment {
         let mut environment = Environment::from([
             ("DAPR_HTTP_PORT".to_owned(), self.address.port().to_string()),
+            ("DAPR_GRPC_PORT".to_owned(), self.address.port().to_string()),
             ("APP_ID".to_owned(), self.inner.place.app_id.clone()),
         ]);
         if let Some(token) = &self.inner.api_token {
@@ -147,7 +148,7 @@ impl Drop for Sidecar {
 }
 
 impl Inner {
-    fn is_down(&self) -> bool {
+    pub(super) fn is_down(&self) -> bool {
         self.place.down.load(Ordering::Relaxed)
     }
 
@@ -285,6 +286,7 @@ fn routes(inner: &Arc<Inner>) -> Router {
         .route("/v1.0/metadata", get(metadata))
         .route("/v1.0/metadata/{key}", axum::routing::put(set_metadata))
         .merge(blocks::routes())
+        .merge(stream::routes())
         .layer(from_fn_with_state(inner.clone(), token));
     Router::new()
         .route("/v1.0/healthz", get(|| async { StatusCode::NO_CONTENT }))

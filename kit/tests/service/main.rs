@@ -2,6 +2,7 @@
 
 mod callback;
 mod dependencies;
+mod stream;
 mod telemetry;
 
 use std::sync::Arc;

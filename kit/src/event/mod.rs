@@ -1,5 +1,7 @@
 //! CloudEvents 1.0 in their JSON form, as Dapr delivers them (E1.3).
 
+pub(crate) mod grpc;
+
 use base64::Engine;
 use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
@@ -97,8 +99,15 @@ impl Event<Value> {
     /// # Errors
     /// [`EventError`] with the first thing found wrong.
     pub fn from_json(body: &[u8]) -> Result<Self, EventError> {
-        let mut map: Map<String, Value> =
-            serde_json::from_slice(body).map_err(|error| EventError::NotAnObject(error.to_string()))?;
+        let map = serde_json::from_slice(body).map_err(|error| EventError::NotAnObject(error.to_string()))?;
+        Self::from_map(map)
+    }
+
+    /// As [`from_json`](Self::from_json), of an object that is read already.
+    ///
+    /// # Errors
+    /// [`EventError`] with the first thing found wrong.
+    pub fn from_map(mut map: Map<String, Value>) -> Result<Self, EventError> {
         let version = required(&mut map, "specversion")?;
         if version != "1.0" {
             return Err(wrong("specversion", format!("{version:?} is not 1.0")));
