@@ -1,0 +1,13 @@
+//! The market data pipeline (P1): exchange → WebSocket manager → topic → worker → topic → gateway → clients.
+//!
+//! - [`exchanges`] are servers that speak the public message shapes of Binance and Alpaca with made-up prices, so that
+//!   the pipeline can be shown, loaded and measured without the world outside.
+//! - [`shapes`] reads those messages, whoever sent them, into one [`Tick`](shapes::Tick).
+//! - [`ledger`] tells loss, repeats and latency from ticks.
+
+mod decimal;
+pub mod exchanges;
+pub mod ledger;
+pub mod shapes;
+
+pub use decimal::{Decimal, DecimalError};
