@@ -35,7 +35,7 @@ pub use lock::{Lock, UnlockStatus};
 pub use metadata::{Metadata, MetadataComponent, MetadataSubscription};
 pub use publish::{BulkEntry, FailedEntry, Publication};
 pub use state::{Concurrency, Consistency, Item, Operation, Save, StateStore};
-pub use stream::{Deliveries, Delivery, StreamOptions};
+pub use stream::{Deliveries, Delivery, StreamOptions, Verdict};
 
 use crate::breaker::Breakers;
 use crate::endpoint::{Endpoint, Token};

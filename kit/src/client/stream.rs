@@ -59,37 +59,47 @@ impl Deliveries {
 pub struct Delivery {
     /// The event.
     pub event: Event<Value>,
-    topic: String,
+    /// The topic that it was read from.
+    pub topic: String,
+    /// What has to be told the sidecar.
+    pub verdict: Verdict,
+}
+
+impl Delivery {
+    /// Tells the sidecar what became of the event.
+    pub fn settle(self, ack: Ack) {
+        self.verdict.settle(ack);
+    }
+}
+
+/// The word on one event that the sidecar waits for. Dropped, it asks for another delivery.
+#[derive(Debug)]
+pub struct Verdict {
     id: String,
-    /// To the stream that it came by. Weak, as an event that is held must not keep a stream open that is over; a
-    /// verdict on such a stream is lost, and the event comes again.
-    verdicts: mpsc::WeakUnboundedSender<SubscribeTopicEventsRequestAlpha1>,
+    /// To the stream that the event came by. Weak, as an event that is held must not keep a stream open that is over;
+    /// a verdict on such a stream is lost, and the event comes again.
+    stream: mpsc::WeakUnboundedSender<SubscribeTopicEventsRequestAlpha1>,
     settled: bool,
 }
 
 /// The way of verdicts. It holds at most as many as events were sent without one, and the sidecar bounds those.
 type Verdicts = mpsc::UnboundedSender<SubscribeTopicEventsRequestAlpha1>;
 
-impl Delivery {
-    /// The topic that the event was read from.
-    pub fn topic(&self) -> &str {
-        &self.topic
-    }
-
-    /// Tells the sidecar what became of the event.
+impl Verdict {
+    /// Tells it.
     pub fn settle(mut self, ack: Ack) {
         self.settled = true;
         self.tell(ack);
     }
 
     fn tell(&self, ack: Ack) {
-        if let Some(verdicts) = self.verdicts.upgrade() {
-            tell(&verdicts, &self.id, ack);
+        if let Some(stream) = self.stream.upgrade() {
+            tell(&stream, &self.id, ack);
         }
     }
 }
 
-impl Drop for Delivery {
+impl Drop for Verdict {
     fn drop(&mut self) {
         if !self.settled {
             self.tell(Ack::Retry);
@@ -249,9 +259,11 @@ async fn pass(stream: &mut Open, topic: &str, sender: &mpsc::Sender<Delivery>) -
                 let delivery = Delivery {
                     event,
                     topic: topic.to_owned(),
-                    id,
-                    verdicts: stream.verdicts.downgrade(),
-                    settled: false,
+                    verdict: Verdict {
+                        id,
+                        stream: stream.verdicts.downgrade(),
+                        settled: false,
+                    },
                 };
                 if sender.send(delivery).await.is_err() {
                     return "nobody reads it any more".to_owned();

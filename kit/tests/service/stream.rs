@@ -21,7 +21,7 @@ async fn events_come_with_their_attributes_and_refused_ones_again() {
         .unwrap();
 
     let first = ticks.next().await.unwrap();
-    assert_eq!(first.topic(), "ticks");
+    assert_eq!(first.topic, "ticks");
     assert_eq!(first.event.id, event.id);
     assert_eq!(first.event.kind, "tick");
     assert_eq!(first.event.data, json!({"price": 1.5}));

@@ -1,0 +1,145 @@
+//! The gRPC server of a service: its own methods behind readiness and version check, reflection and health beside.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
+use outrigger_kit::health::{Health, HealthStatus};
+use outrigger_platform_wire::{API_VERSION, API_VERSION_HEADER, DESCRIPTORS};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic::{Code, Status};
+use tonic_health::ServingStatus;
+
+use crate::status::reasoned;
+
+/// How often the health service looks at the service's health.
+const HEALTH_PERIOD: Duration = Duration::from_secs(1);
+
+/// Whether a service has recovered and takes calls.
+#[derive(Debug, Clone, Default)]
+pub struct Readiness(Arc<AtomicBool>);
+
+impl Readiness {
+    /// From now on calls are taken, or not.
+    pub fn set(&self, ready: bool) {
+        self.0.store(ready, Ordering::Release);
+    }
+
+    /// Whether calls are taken.
+    pub fn is_ready(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// The services behind the checks: calls before readiness are `UNAVAILABLE`, those of a client with another major
+/// version of the contract `FAILED_PRECONDITION` with the reason `API_VERSION_MISMATCH` (E2.7).
+pub fn guarded(services: Routes, readiness: &Readiness) -> Router {
+    services
+        .into_axum_router()
+        .reset_fallback()
+        .layer(from_fn_with_state(readiness.clone(), check))
+}
+
+async fn check(State(readiness): State<Readiness>, request: Request, next: Next) -> Response {
+    if !readiness.is_ready() {
+        return Status::unavailable("the service is not ready yet").into_http();
+    }
+    let version = request
+        .headers()
+        .get(API_VERSION_HEADER)
+        .map(|version| version.to_str().unwrap_or("?"));
+    match version.filter(|version| major(version) != major(API_VERSION)) {
+        None => next.run(request).await,
+        Some(version) => mismatch(version).into_http(),
+    }
+}
+
+fn major(version: &str) -> &str {
+    version.split('.').next().unwrap_or_default()
+}
+
+fn mismatch(client: &str) -> Status {
+    reasoned(
+        Code::FailedPrecondition,
+        "API_VERSION_MISMATCH",
+        format!(
+            "this service speaks version {API_VERSION} of its contract, the client {client}: use a client of the same major version"
+        ),
+        [("client", client.to_owned()), ("service", API_VERSION.to_owned())],
+    )
+}
+
+/// Reflection (v1 and v1alpha) over the platform's descriptors.
+///
+/// # Errors
+/// If the descriptors cannot be read; they are built in.
+pub fn reflection(names: &[&str]) -> Result<Router, tonic_reflection::server::Error> {
+    let builder = || {
+        let mut builder = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .with_service_name("grpc.health.v1.Health");
+        for name in names {
+            builder = builder.with_service_name(*name);
+        }
+        builder
+    };
+    let routes = Routes::new(builder().build_v1()?).add_service(builder().build_v1alpha()?);
+    Ok(routes.into_axum_router().reset_fallback())
+}
+
+/// The standard health service; it follows the service's readiness until `stop`.
+pub async fn health(names: &[&str], health: Health, readiness: Readiness, stop: CancellationToken) -> Router {
+    let (reporter, server) = tonic_health::server::health_reporter();
+    let names: Vec<String> = names
+        .iter()
+        .map(|name| (*name).to_owned())
+        .chain([String::new()])
+        .collect();
+    for name in &names {
+        reporter.set_service_status(name, ServingStatus::NotServing).await;
+    }
+    tokio::spawn(async move {
+        let mut looks = tokio::time::interval(HEALTH_PERIOD);
+        loop {
+            tokio::select! {
+                _ = looks.tick() => {}
+                () = stop.cancelled() => break,
+            }
+            let well = readiness.is_ready() && health.report(true).await.status != HealthStatus::Unhealthy;
+            let status = if well {
+                ServingStatus::Serving
+            } else {
+                ServingStatus::NotServing
+            };
+            for name in &names {
+                reporter.set_service_status(name, status).await;
+            }
+        }
+        for name in &names {
+            reporter.set_service_status(name, ServingStatus::NotServing).await;
+        }
+    });
+    Routes::new(server).into_axum_router().reset_fallback()
+}
+
+/// What is asked of methods that there are not.
+pub(crate) async fn unknown() -> Response {
+    Status::unimplemented("there is no such method here").into_http()
+}
+
+/// Serves until `stop`; then no call is accepted, and those under way may end.
+///
+/// # Errors
+/// What the listener says.
+pub async fn serve(listener: TcpListener, routes: Router, stop: CancellationToken) -> std::io::Result<()> {
+    axum::serve(listener, routes)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
+}
