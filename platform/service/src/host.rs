@@ -11,6 +11,8 @@ use outrigger_kit::app::termination;
 use outrigger_kit::settings::{Settings, Source};
 use outrigger_kit::telemetry::{LogFormat, Options};
 use outrigger_kit::{App, Client, Environment, RetryPolicy, Telemetry};
+use outrigger_platform_transcoding::{GrpcUpstream, Transcoder};
+use outrigger_platform_wire::descriptor_pool;
 use tokio::net::TcpListener;
 use tonic::service::Routes;
 
@@ -19,6 +21,8 @@ use crate::{Backend, Definition};
 
 /// Calls under way may take this long once the service is asked to stop; streams end by themselves.
 const GRPC_END: Duration = Duration::from_secs(5);
+/// The longest answer over HTTP.
+const MAX_MESSAGE: usize = 32 << 20;
 
 /// What a service is made of.
 #[derive(Debug, Clone)]
@@ -48,6 +52,8 @@ pub struct Service {
     pub grpc: Routes,
     /// Their full names, for reflection, health and REST: `virtufin.WorkManager`.
     pub names: Vec<&'static str>,
+    /// Whether their methods are served over HTTP by their rules too. One who has a fallback of its own says no.
+    pub rest: bool,
     /// Further routes of the gRPC port, beside the checks; their fallback gets what no service here answers.
     pub beside: Option<Router>,
 }
@@ -195,12 +201,20 @@ pub async fn serve_until(
         app,
         grpc: services,
         names,
+        rest,
         beside,
     } = service;
     let (http_address, grpc_address) = (http.local_addr()?, grpc.local_addr()?);
     let readiness = Readiness::default();
     let stopping = app.stopping();
-    let routes = server::guarded(services, &readiness)
+    let services = server::guarded(services, &readiness);
+    let app = if rest {
+        let upstream = GrpcUpstream::new(services.clone(), MAX_MESSAGE);
+        app.routes(Transcoder::new(descriptor_pool(), &names).router(upstream))
+    } else {
+        app
+    };
+    let routes = services
         .merge(server::reflection(&names)?)
         .merge(server::health(&names, app.health(), readiness.clone(), stopping.clone()).await)
         .merge(beside.unwrap_or_else(|| Router::new().fallback(server::unknown)));

@@ -61,6 +61,7 @@ async fn run(sidecar: &Sidecar, recover: &'static Semaphore) -> Running {
         app,
         grpc: Routes::new(ConfigServer::new(Empty)),
         names: vec!["virtufin.Config"],
+        rest: true,
         beside: None,
     };
     let stop = CancellationToken::new();
@@ -86,6 +87,19 @@ async fn list(channel: &Channel, version: Option<&'static str>) -> Result<(), St
         .list_services(request)
         .await
         .map(drop)
+}
+
+/// A plain request: status and body.
+async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, body.to_owned())
 }
 
 async fn until<F, Fut>(what: &str, mut holds: F)
@@ -133,7 +147,13 @@ async fn calls_are_taken_after_recovery_and_from_clients_of_the_same_version() {
     assert_eq!(reason(&refused).as_deref(), Some("API_VERSION_MISMATCH"));
     assert!(refused.message().contains("the client 2.0.0"), "{refused}");
 
-    assert_ne!(service.http.port(), 0);
+    // The same methods by their HTTP rules, behind the same checks.
+    let (status, body) = get(service.http, "/v1/config/list-services").await;
+    assert_eq!((status, body), (200, "{\"services\":[]}".to_owned()));
+    let (status, body) = get(service.http, "/v1/config/get-service?name=a").await;
+    assert_eq!(status, 404, "{body}");
+    assert!(body.contains("no services here"), "{body}");
+    assert_eq!(get(service.http, "/health/ready").await.0, 200);
     service.stop.cancel();
     service.task.await.unwrap().unwrap();
 }
