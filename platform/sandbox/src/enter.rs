@@ -73,8 +73,8 @@ fn parse(mut args: impl Iterator<Item = OsString>) -> Result<(u32, Policy), Refu
     let parent = next("the host's process id")?
         .parse()
         .map_err(|_| Refusal::Request("the host's process id is no number".to_owned()))?;
-    let policy =
-        serde_json::from_str(&next("the policy")?).map_err(|error| Refusal::Request(format!("the policy: {error}")))?;
+    let policy = serde_json::from_str(&next("the policy")?)
+        .map_err(|error| Refusal::Request(format!("the policy: {error}")))?;
     Ok((parent, policy))
 }
 
@@ -84,7 +84,12 @@ fn parse(mut args: impl Iterator<Item = OsString>) -> Result<(u32, Policy), Refu
 /// # Errors
 /// Returns only if the program was not started; some walls may stand by then, so that the caller can only end.
 pub fn enter(policy: &Policy, parent: u32) -> Result<Infallible, Refusal> {
-    let wall = |wall: &'static str| move |why: io::Error| Refusal::Wall { wall, why: why.to_string() };
+    let wall = |wall: &'static str| {
+        move |why: io::Error| Refusal::Wall {
+            wall,
+            why: why.to_string(),
+        }
+    };
     let weaker = policy.when_missing == WhenMissing::GoWithout;
     let mut support = Support::of_this_kernel();
     if !weaker && !support.is_enough() {

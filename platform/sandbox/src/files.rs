@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, Scope,
-    path_beneath_rules,
+    ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, Ruleset, RulesetAttr, RulesetCreated,
+    RulesetCreatedAttr, Scope, path_beneath_rules,
 };
 
 use crate::policy::{Network, Policy};
@@ -46,8 +46,16 @@ pub(crate) fn confine(policy: &Policy) -> Result<u8, landlock::RulesetError> {
     }
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let mut rules = rules.create()?;
-    rules = beneath(rules, [policy.program.as_path()], AccessFs::Execute | AccessFs::ReadFile)?;
-    rules = beneath(rules, LOADERS.iter().map(Path::new), AccessFs::Execute | AccessFs::ReadFile)?;
+    rules = beneath(
+        rules,
+        [policy.program.as_path()],
+        AccessFs::Execute | AccessFs::ReadFile,
+    )?;
+    rules = beneath(
+        rules,
+        LOADERS.iter().map(Path::new),
+        AccessFs::Execute | AccessFs::ReadFile,
+    )?;
     rules = beneath(rules, OF_THE_LOADER.iter().map(Path::new), read)?;
     rules = beneath(rules, policy.read.iter().map(PathBuf::as_path), read)?;
     if policy.network == Network::Outgoing {

@@ -23,7 +23,10 @@ pub(crate) fn assume(identity: Identity) -> io::Result<()> {
         | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED;
     let _ = rustix::thread::set_capabilities_secure_bits(no_root);
     if let Identity::Switch { uid, gid } = identity {
-        let (uid, gid) = (rustix::process::Uid::from_raw(uid), rustix::process::Gid::from_raw(gid));
+        let (uid, gid) = (
+            rustix::process::Uid::from_raw(uid),
+            rustix::process::Gid::from_raw(gid),
+        );
         // Of the calling thread only, which is the one that becomes the program.
         rustix::thread::set_thread_groups(&[])?;
         rustix::thread::set_thread_res_gid(gid, gid, gid)?;

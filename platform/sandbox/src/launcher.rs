@@ -39,11 +39,17 @@ pub struct Confined {
     pub child: Child,
     /// Its process id, for [`Usage::of`](crate::Usage::of); valid until `child` was waited for.
     pub pid: u32,
+    // The thread that started it must not end before it.
+    _launcher: Launcher,
+}
+
+/// What a program and its host say to each other through. Standard output goes nowhere.
+#[derive(Debug)]
+pub struct Streams {
     /// The host's end of a pair of Unix stream sockets; the program has the other end as its standard input.
     pub control: UnixStream,
-    /// What it writes to standard error. Standard output goes nowhere.
+    /// What it writes to standard error.
     pub stderr: ChildStderr,
-    _launcher: Launcher,
 }
 
 impl Launcher {
@@ -75,7 +81,7 @@ impl Launcher {
     ///
     /// # Errors
     /// If the host's binary cannot be started.
-    pub async fn start(&self, policy: &Policy) -> io::Result<Confined> {
+    pub async fn start(&self, policy: &Policy) -> io::Result<(Confined, Streams)> {
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let control = UnixStream::from_std(ours)?;
@@ -100,12 +106,11 @@ impl Launcher {
         let mut child = child.await.map_err(|_| gone())??;
         let stderr = child.stderr.take().ok_or_else(gone)?;
         let pid = child.id().ok_or_else(gone)?;
-        Ok(Confined {
+        let confined = Confined {
             child,
             pid,
-            control,
-            stderr,
             _launcher: self.clone(),
-        })
+        };
+        Ok((confined, Streams { control, stderr }))
     }
 }

@@ -28,7 +28,7 @@ mod syscalls;
 mod usage;
 
 pub use enter::{ARGUMENT, EXIT_REFUSED, Refusal, enter, enter_if_asked};
-pub use launcher::{Confined, Launcher};
+pub use launcher::{Confined, Launcher, Streams};
 pub use policy::{Identity, Limits, Network, Policy, WhenMissing};
 pub use support::Support;
 pub use usage::Usage;

@@ -12,7 +12,11 @@ use crate::policy::Policy;
 /// What the kernel says.
 pub(crate) fn apply(policy: &Policy) -> io::Result<()> {
     let limits = policy.limits;
-    let file_size = if policy.scratch.is_some() { limits.file_size } else { 0 };
+    let file_size = if policy.scratch.is_some() {
+        limits.file_size
+    } else {
+        0
+    };
     // The end of the processor time is final: a soft limit's signal could be ignored.
     for (resource, value) in [
         (Resource::Core, 0),

@@ -49,7 +49,10 @@ impl Support {
 impl fmt::Display for Support {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.landlock {
-            0 => write!(f, "no Landlock (Linux 6.2 or later with lsm=…,landlock is needed)")?,
+            0 => write!(
+                f,
+                "no Landlock (Linux 6.2 or later with lsm=…,landlock is needed)"
+            )?,
             version => write!(f, "Landlock {version}")?,
         }
         write!(f, ", {}", if self.seccomp { "seccomp" } else { "no seccomp" })

@@ -220,7 +220,11 @@ pub(crate) fn filters(policy: &Policy, program: usize) -> Result<Vec<BpfProgram>
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
     let mut compiled = Vec::new();
     for (rules, mismatch, matched) in [
-        (other_programs(program)?, SeccompAction::Allow, SeccompAction::KillProcess),
+        (
+            other_programs(program)?,
+            SeccompAction::Allow,
+            SeccompAction::KillProcess,
+        ),
         // Its arguments stand in memory, where no filter can look. Told that the kernel lacks it, libraries use `clone`.
         (
             Rules::from([(libc::SYS_clone3, Vec::new())]),
@@ -274,7 +278,10 @@ fn allowed(policy: &Policy) -> Result<Rules, BackendError> {
         let thread = SeccompRule::new(vec![masked(0, THREAD, THREAD)?, masked(0, NOT_OF_THREADS, 0)?])?;
         rules.insert(libc::SYS_clone, vec![thread]);
     }
-    rules.insert(libc::SYS_fcntl, any_of(1, FCNTLS.iter().map(|command| word(*command)))?);
+    rules.insert(
+        libc::SYS_fcntl,
+        any_of(1, FCNTLS.iter().map(|command| word(*command)))?,
+    );
     rules.insert(libc::SYS_ioctl, any_of(1, IOCTLS.iter().copied())?);
     rules.insert(libc::SYS_prctl, any_of(0, PRCTLS.iter().copied())?);
     // Signals to itself: its process id does not change when it becomes the program.
@@ -295,7 +302,10 @@ fn allowed(policy: &Policy) -> Result<Rules, BackendError> {
         SeccompRule::new(vec![masked(2, WRITABLE, 0)?])?,
     ];
     rules.insert(libc::SYS_mmap, one_of_both);
-    rules.insert(libc::SYS_mprotect, vec![SeccompRule::new(vec![masked(2, EXECUTABLE, 0)?])?]);
+    rules.insert(
+        libc::SYS_mprotect,
+        vec![SeccompRule::new(vec![masked(2, EXECUTABLE, 0)?])?],
+    );
     Ok(rules)
 }
 
@@ -308,7 +318,12 @@ fn equal(argument: u8, value: u64) -> Result<SeccompCondition, BackendError> {
 }
 
 fn masked(argument: u8, mask: u64, value: u64) -> Result<SeccompCondition, BackendError> {
-    SeccompCondition::new(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(mask), value)
+    SeccompCondition::new(
+        argument,
+        SeccompCmpArgLen::Qword,
+        SeccompCmpOp::MaskedEq(mask),
+        value,
+    )
 }
 
 fn any_of(argument: u8, values: impl IntoIterator<Item = u64>) -> Result<Vec<SeccompRule>, BackendError> {

@@ -1,0 +1,60 @@
+//! Makes an event of what the code answered.
+
+use outrigger_kit::Event;
+use outrigger_platform_engine::EngineError;
+use serde_json::{Map, Value};
+
+/// An answer is an event without what can be known: the version, an id of its own, the worker as its source, the time.
+///
+/// # Errors
+/// [`EngineError::Failed`] if it is no CloudEvent even so; as a rule it has no `type`.
+pub(crate) fn event(answer: Value, worker: &str) -> Result<Event<Value>, EngineError> {
+    let failed = |why: String| EngineError::Failed(format!("the answer is no event: {why}"));
+    let Value::Object(mut map) = answer else {
+        return Err(failed("not a JSON object".to_owned()));
+    };
+    fill(&mut map, "specversion", || "1.0".to_owned());
+    fill(&mut map, "id", || uuid::Uuid::new_v4().to_string());
+    fill(&mut map, "source", || worker.to_owned());
+    fill(&mut map, "time", || jiff::Timestamp::now().to_string());
+    if map.contains_key("data") {
+        fill(&mut map, "datacontenttype", || "application/json".to_owned());
+    }
+    let body = serde_json::to_vec(&map).map_err(|error| failed(error.to_string()))?;
+    Event::from_json(&body).map_err(|error| failed(error.to_string()))
+}
+
+fn fill(map: &mut Map<String, Value>, name: &str, value: impl FnOnce() -> String) {
+    if matches!(map.get(name), None | Some(Value::Null)) {
+        map.insert(name.to_owned(), Value::from(value()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_can_be_known_is_filled_in() {
+        let answer = event(json!({"type": "mean", "data": 3, "replytopic": "means"}), "w1").unwrap();
+        assert_eq!((answer.kind.as_str(), answer.source.as_str()), ("mean", "w1"));
+        assert_eq!(answer.data, json!(3));
+        assert_eq!(answer.extension("replytopic"), Some("means"));
+        assert!(answer.time.is_some() && !answer.id.is_empty());
+    }
+
+    #[test]
+    fn what_is_said_is_kept() {
+        let answer = event(json!({"type": "a", "id": "7", "source": "s"}), "w1").unwrap();
+        assert_eq!((answer.id.as_str(), answer.source.as_str()), ("7", "s"));
+    }
+
+    #[test]
+    fn an_answer_without_a_type_is_the_codes_fault() {
+        let error = event(json!({"data": 3}), "w1").unwrap_err();
+        assert_eq!(error.kind(), "failed");
+        assert!(error.to_string().contains("\"type\""), "{error}");
+    }
+}
