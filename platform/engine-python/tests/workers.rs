@@ -1,5 +1,7 @@
 //! What workers in Python do (H2.1, R7, H6.2): events, errors, time, ends, replacements. The escape corpus is apart.
 
+#![expect(clippy::print_stdout, reason = "a figure")]
+
 mod support;
 
 use std::time::{Duration, Instant};

@@ -17,7 +17,10 @@ impl Engines {
 
     /// Adds a factory under all its content types; a later one replaces an earlier one.
     #[must_use]
-    #[expect(clippy::needless_pass_by_value, reason = "a table of factories that owns them reads better at its callers")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a table of factories that owns them reads better at its callers"
+    )]
     pub fn with(mut self, factory: Arc<dyn EngineFactory>) -> Self {
         for mime in factory.mime_types() {
             self.0.insert(mime, factory.clone());

@@ -1,5 +1,9 @@
 //! Workers for the tests.
-#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(
+    dead_code,
+    clippy::print_stderr,
+    reason = "each test file uses a part; why tests are skipped is said there"
+)]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +16,7 @@ use outrigger_platform_sandbox::Support;
 use serde_json::{Value, json};
 
 /// Settings for tests: behind the launcher of this package, impatient.
-pub fn settings() -> PythonSettings {
+pub(crate) fn settings() -> PythonSettings {
     PythonSettings {
         launcher: env!("CARGO_BIN_EXE_outrigger-python-launcher").into(),
         timeout: Duration::from_secs(10),
@@ -21,7 +25,7 @@ pub fn settings() -> PythonSettings {
 }
 
 /// The same without the second wall: what is refused, the operating system refuses.
-pub fn bare() -> PythonSettings {
+pub(crate) fn bare() -> PythonSettings {
     PythonSettings {
         imports: Imports::unlimited(),
         ..settings()
@@ -29,7 +33,7 @@ pub fn bare() -> PythonSettings {
 }
 
 /// Whether this machine can run confined Python; says so if not.
-pub fn confines() -> bool {
+pub(crate) fn confines() -> bool {
     let support = Support::of_this_kernel();
     let python = ["/usr/local/bin", "/usr/bin", "/bin"]
         .iter()
@@ -40,7 +44,7 @@ pub fn confines() -> bool {
     support.is_enough() && python
 }
 
-pub async fn load_with(settings: PythonSettings, code: &str) -> Result<Arc<dyn Engine>, EngineError> {
+pub(crate) async fn load_with(settings: PythonSettings, code: &str) -> Result<Arc<dyn Engine>, EngineError> {
     let context = WorkerContext {
         id: "worker".to_owned(),
         group: None,
@@ -51,24 +55,25 @@ pub async fn load_with(settings: PythonSettings, code: &str) -> Result<Arc<dyn E
         .await
 }
 
-pub async fn load(code: &str) -> Arc<dyn Engine> {
+pub(crate) async fn load(code: &str) -> Arc<dyn Engine> {
     load_with(settings(), code).await.unwrap()
 }
 
-pub fn event(data: Value) -> Event<Value> {
+pub(crate) fn event(data: Value) -> Event<Value> {
     Event::new("tick", "exchange", data)
 }
 
 /// The data of the answer to an event with this data.
-pub async fn ask(engine: &Arc<dyn Engine>, data: Value) -> Result<Value, EngineError> {
+pub(crate) async fn ask(engine: &Arc<dyn Engine>, data: Value) -> Result<Value, EngineError> {
     let answer = engine.process(event(data)).await?;
     Ok(answer.map_or(Value::Null, |answer| answer.data))
 }
 
 /// A worker that doubles numbers.
-pub const DOUBLE: &str = "def Process(event):\n    return {'type': 'doubled', 'data': event['data'] * 2}\n";
+pub(crate) const DOUBLE: &str =
+    "def Process(event):\n    return {'type': 'doubled', 'data': event['data'] * 2}\n";
 
 /// Asserts that a worker still does its work.
-pub async fn assert_serves(engine: &Arc<dyn Engine>) {
+pub(crate) async fn assert_serves(engine: &Arc<dyn Engine>) {
     assert_eq!(ask(engine, json!("innocent")).await, Ok(json!("innocent")));
 }
