@@ -1,0 +1,2 @@
+export { DEFAULT_PORT, WorkManagerClient } from "./client.js";
+export * from "./proto/workmanager_pb.js";
