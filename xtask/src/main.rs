@@ -21,6 +21,7 @@ mod dist;
 mod docs;
 mod house;
 mod images;
+mod market;
 mod newcomer;
 mod process;
 mod python;
@@ -46,6 +47,11 @@ const VERBS: &[Verb] = &[
         "todo",
         "build quickly and run the todo app on embedded defaults",
         todo::run,
+    ),
+    (
+        "market",
+        "build quickly and run the market data pipeline on embedded defaults",
+        market::run,
     ),
     (
         "test",

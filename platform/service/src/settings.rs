@@ -24,8 +24,15 @@ impl Definition {
         let mut keys = standard_keys();
         for key in &mut keys {
             match key.name {
-                "HttpPort" => key.default = Some(self.http_port),
-                "GrpcPort" => key.default = Some(self.grpc_port),
+                // The sidecar reaches the service by gRPC, so the app's port is that one.
+                "HttpPort" => {
+                    key.default = Some(self.http_port);
+                    key.variables = &["HttpPort", "HTTP_PORT"];
+                }
+                "GrpcPort" => {
+                    key.default = Some(self.grpc_port);
+                    key.variables = &["GrpcPort", "GRPC_PORT", "APP_PORT"];
+                }
                 _ => {}
             }
         }
