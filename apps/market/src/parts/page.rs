@@ -69,7 +69,7 @@ pub(crate) fn keys() -> Vec<Key> {
             &["MARKET_BINANCE"],
             Some("ws://127.0.0.1:5301"),
             Kind::Text,
-            "address of Binance's streams; empty: without",
+            "address of Binance's streams",
         ),
         key(
             "BinanceSymbols",
@@ -77,7 +77,7 @@ pub(crate) fn keys() -> Vec<Key> {
             &["MARKET_BINANCE_SYMBOLS"],
             Some("BTCUSDT,ETHUSDT"),
             Kind::Text,
-            "what is read there",
+            "what is read there; empty: nothing",
         ),
         key(
             "Alpaca",
@@ -85,7 +85,7 @@ pub(crate) fn keys() -> Vec<Key> {
             &["MARKET_ALPACA"],
             Some("ws://127.0.0.1:5302"),
             Kind::Text,
-            "address of Alpaca's stream; empty: without",
+            "address of Alpaca's stream",
         ),
         key(
             "AlpacaSymbols",
@@ -93,7 +93,7 @@ pub(crate) fn keys() -> Vec<Key> {
             &["MARKET_ALPACA_SYMBOLS"],
             Some("AAPL,MSFT"),
             Kind::Text,
-            "what is read there",
+            "what is read there; empty: nothing",
         ),
         key(
             "Key",
@@ -124,13 +124,17 @@ fn addresses(settings: &Settings) -> Addresses {
         (Exchange::Alpaca, "Alpaca", "AlpacaSymbols", LIVE_ALPACA),
     ] {
         let address = if live { real } else { settings.text(name) };
-        if address.is_empty() {
+        let wanted: Vec<String> = settings
+            .text(list)
+            .split(',')
+            .map(|symbol| symbol.trim().to_ascii_uppercase())
+            .filter(|symbol| !symbol.is_empty())
+            .collect();
+        if address.is_empty() || wanted.is_empty() {
             continue;
         }
         exchanges.insert(exchange, address.to_owned());
-        let wanted = settings.text(list).split(',').map(str::trim);
-        let wanted = wanted.filter(|symbol| !symbol.is_empty());
-        symbols.insert(exchange, wanted.map(str::to_ascii_uppercase).collect());
+        symbols.insert(exchange, wanted);
     }
     Addresses {
         exchanges,
