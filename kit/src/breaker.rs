@@ -196,7 +196,7 @@ impl Core {
 
 /// The breaker of one dependency.
 #[derive(Debug)]
-pub(crate) struct Breaker {
+pub struct Breaker {
     dependency: String,
     origin: Instant,
     core: Mutex<Core>,
@@ -212,7 +212,10 @@ impl Breaker {
     }
 
     /// Lets a call out, or says at once that it may not go.
-    pub(crate) fn admit(self: &Arc<Self>) -> Result<Permit, Error> {
+    ///
+    /// # Errors
+    /// [`Error::CircuitOpen`].
+    pub fn admit(self: &Arc<Self>) -> Result<Permit, Error> {
         match self.core.lock().admit(self.origin.elapsed()) {
             Ok(trial) => Ok(Permit {
                 breaker: Arc::clone(self),
@@ -238,14 +241,15 @@ impl Breaker {
 
 /// A call under way. Dropped without an outcome it counts for nothing.
 #[derive(Debug)]
-pub(crate) struct Permit {
+pub struct Permit {
     breaker: Arc<Breaker>,
     trial: bool,
     open: bool,
 }
 
 impl Permit {
-    pub(crate) fn record(mut self, failed: bool) {
+    /// Says what came of the call.
+    pub fn record(mut self, failed: bool) {
         self.settle(Some(failed));
     }
 
@@ -276,16 +280,17 @@ impl Drop for Permit {
     }
 }
 
-/// The breakers of a client.
+/// The breakers of a client, or of a service that calls others by other ways than the client.
 #[derive(Debug)]
-pub(crate) struct Breakers {
+pub struct Breakers {
     policy: BreakerPolicy,
     sidecar: Arc<Breaker>,
     apps: Mutex<BTreeMap<String, Arc<Breaker>>>,
 }
 
 impl Breakers {
-    pub(crate) fn new(policy: BreakerPolicy) -> Self {
+    /// All closed.
+    pub fn new(policy: BreakerPolicy) -> Self {
         Self {
             policy,
             sidecar: Breaker::new("dapr".to_owned(), policy),
@@ -298,7 +303,7 @@ impl Breakers {
     }
 
     /// The breaker of an app. When there are too many, those that have nothing to tell are forgotten.
-    pub(crate) fn app(&self, app_id: &str) -> Arc<Breaker> {
+    pub fn app(&self, app_id: &str) -> Arc<Breaker> {
         let mut apps = self.apps.lock();
         if let Some(breaker) = apps.get(app_id) {
             return Arc::clone(breaker);
@@ -314,7 +319,7 @@ impl Breakers {
     }
 
     /// Unhealthy while the sidecar or an app is left alone, naming them.
-    pub(crate) fn entry(&self) -> HealthEntry {
+    pub fn entry(&self) -> HealthEntry {
         let apps = self.apps.lock();
         let open: Vec<&str> = std::iter::once(&self.sidecar)
             .chain(apps.values())

@@ -15,7 +15,7 @@ pub mod telemetry;
 pub mod testing;
 
 pub use app::{Ack, App, BindingEvent, ServeError, Subscription};
-pub use breaker::{BreakerPolicy, BreakerState};
+pub use breaker::{Breaker, BreakerPolicy, BreakerState, Breakers, Permit};
 pub use client::Client;
 pub use configuration::Configuration;
 pub use endpoint::{Endpoint, Environment};

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use outrigger_wire::dapr::proto::runtime::v1::subscribe_topic_events_request_alpha1::SubscribeTopicEventsRequestType as Ask;
 use outrigger_wire::dapr::proto::runtime::v1::subscribe_topic_events_response_alpha1::SubscribeTopicEventsResponseType as Told;
 use outrigger_wire::dapr::proto::runtime::v1::topic_event_response::TopicEventResponseStatus;
@@ -59,6 +60,8 @@ impl Deliveries {
 pub struct Delivery {
     /// The event.
     pub event: Event<Value>,
+    /// Its data as the bytes that the sidecar sent, of whatever content type.
+    pub data: Bytes,
     /// The topic that it was read from.
     pub topic: String,
     /// What has to be told the sidecar.
@@ -253,11 +256,12 @@ async fn pass(stream: &mut Open, topic: &str, sender: &mpsc::Sender<Delivery>) -
         let Some(Told::EventMessage(message)) = message.subscribe_topic_events_response_type else {
             continue;
         };
-        let id = message.id.clone();
+        let (id, data) = (message.id.clone(), message.data.clone());
         match read(message) {
             Ok(event) => {
                 let delivery = Delivery {
                     event,
+                    data,
                     topic: topic.to_owned(),
                     verdict: Verdict {
                         id,

@@ -25,6 +25,7 @@ async fn events_come_with_their_attributes_and_refused_ones_again() {
     assert_eq!(first.event.id, event.id);
     assert_eq!(first.event.kind, "tick");
     assert_eq!(first.event.data, json!({"price": 1.5}));
+    assert_eq!(first.data.as_ref(), br#"{"price":1.5}"#);
     assert_eq!(first.event.extension("correlationid"), Some("c-1"));
     first.settle(Ack::Retry);
 
