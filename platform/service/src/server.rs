@@ -8,8 +8,13 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
 use outrigger_kit::health::{Health, HealthStatus};
 use outrigger_platform_wire::{API_VERSION, API_VERSION_HEADER, DESCRIPTORS};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -20,6 +25,9 @@ use crate::status::reasoned;
 
 /// How often the health service looks at the service's health.
 const HEALTH_PERIOD: Duration = Duration::from_secs(1);
+/// The head of a request over HTTP/1.1 has to come within this.
+const HEADER_TIME: Duration = Duration::from_secs(30);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Whether a service has recovered and takes calls.
 #[derive(Debug, Clone, Default)]
@@ -134,12 +142,87 @@ pub(crate) async fn unknown() -> Response {
     Status::unimplemented("there is no such method here").into_http()
 }
 
-/// Serves until `stop`; then no call is accepted, and those under way may end.
+/// How a connection is found to be dead whose other end went away without a word: HTTP/2 pings, and the system's own
+/// probes under them for those who speak HTTP/1.1.
+#[derive(Debug, Clone, Copy)]
+pub struct KeepAlive {
+    /// From one ping to the next.
+    pub interval: Duration,
+    /// The wait for a ping's answer.
+    pub timeout: Duration,
+}
+
+impl Default for KeepAlive {
+    /// Found within 40 seconds.
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(20),
+            timeout: Duration::from_secs(20),
+        }
+    }
+}
+
+/// Serves until `stop`; then no call is accepted, and those under way may end. HTTP/1.1 and HTTP/2 without TLS.
 ///
 /// # Errors
 /// What the listener says.
 pub async fn serve(listener: TcpListener, routes: Router, stop: CancellationToken) -> std::io::Result<()> {
-    axum::serve(listener, routes)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
+    serve_with(listener, routes, stop, KeepAlive::default()).await
+}
+
+/// As [`serve`], with times of one's own.
+///
+/// # Errors
+/// What the listener says.
+pub async fn serve_with(
+    listener: TcpListener,
+    routes: Router,
+    stop: CancellationToken,
+    keep_alive: KeepAlive,
+) -> std::io::Result<()> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(keep_alive.interval)
+        .keep_alive_timeout(keep_alive.timeout);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIME);
+    let probes = TcpKeepalive::new()
+        .with_time(keep_alive.interval)
+        .with_interval(keep_alive.timeout / 3)
+        .with_retries(3);
+    let graceful = GracefulShutdown::new();
+    loop {
+        let stream = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                // Of one connection, or of a limit that passes; a pause keeps it from spinning.
+                Err(error) => {
+                    tracing::warn!(%error, "a connection was not accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            },
+        };
+        // Neither option is needed to serve.
+        let _ = stream.set_nodelay(true);
+        let _ = SockRef::from(&stream).set_tcp_keepalive(&probes);
+        let service = TowerToHyperService::new(routes.clone());
+        let connection = builder
+            .serve_connection_with_upgrades(TokioIo::new(stream), service)
+            .into_owned();
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection ended");
+            }
+        });
+    }
+    drop(listener);
+    graceful.shutdown().await;
+    Ok(())
 }
