@@ -45,6 +45,13 @@ impl Broker {
             .unwrap_or_default()
     }
 
+    pub(super) fn published_count(&self, topic: &str) -> usize {
+        self.topics
+            .lock()
+            .get(topic)
+            .map_or(0, |topic| topic.published.len())
+    }
+
     /// Keeps an event for every group; false if the broker is down or a backlog is full.
     pub(super) fn publish(&self, topic: &str, event: &Value) -> bool {
         if self.down.load(Ordering::Relaxed) {

@@ -169,6 +169,11 @@ impl Cluster {
         self.0.broker.published(topic)
     }
 
+    /// How many events were published to a topic so far.
+    pub fn published_count(&self, topic: &str) -> usize {
+        self.0.broker.published_count(topic)
+    }
+
     /// The output bindings invoked so far.
     pub fn binding_calls(&self) -> Vec<BindingCall> {
         self.0.bindings.lock().clone()

@@ -282,6 +282,7 @@ fn routes(inner: &Arc<Inner>) -> Router {
         )
         .route("/v1.0/state/{store}/{key}", get(read).delete(remove))
         .route("/v1.0/publish/{pubsub}/{topic}", post(publish))
+        .route("/v1.0-alpha1/publish/bulk/{pubsub}/{topic}", post(publish_bulk))
         .route("/v1.0/invoke/{app}/method/{*path}", any(invoke))
         .route("/v1.0/metadata", get(metadata))
         .route("/v1.0/metadata/{key}", axum::routing::put(set_metadata))
@@ -376,6 +377,40 @@ async fn publish(
         .unwrap_or("text/plain");
     let data = serde_json::from_slice::<Value>(&body)
         .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(&body).into_owned()));
+    let event = enveloped(&inner, &pubsub, &topic, content_type, data);
+    if inner.cluster.0.broker.publish(&topic, &event) {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    refuse((
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "ERR_PUBSUB_PUBLISH_MESSAGE",
+        broker_down(&pubsub, &topic),
+    ))
+}
+
+async fn publish_bulk(
+    State(inner): Shared,
+    Path((pubsub, topic)): Path<(String, String)>,
+    Json(entries): Json<Vec<Value>>,
+) -> Response {
+    let mut failed = Vec::new();
+    for mut entry in entries {
+        let content_type = entry["contentType"].as_str().unwrap_or("text/plain").to_owned();
+        let data = entry["event"].take();
+        let event = enveloped(&inner, &pubsub, &topic, &content_type, data);
+        if !inner.cluster.0.broker.publish(&topic, &event) {
+            failed.push(json!({"entryId": entry["entryId"], "error": broker_down(&pubsub, &topic)}));
+        }
+    }
+    if failed.is_empty() {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    let body = json!({"failedEntries": failed, "errorCode": "ERR_PUBSUB_PUBLISH_MESSAGE"});
+    (StatusCode::INTERNAL_SERVER_ERROR, Json(body)).into_response()
+}
+
+/// What is published, as a CloudEvent.
+fn enveloped(inner: &Inner, pubsub: &str, topic: &str, content_type: &str, data: Value) -> Value {
     let mut event = if content_type == "application/cloudevents+json" {
         data
     } else {
@@ -386,14 +421,11 @@ async fn publish(
     };
     event["topic"] = json!(topic);
     event["pubsubname"] = json!(pubsub);
-    if inner.cluster.0.broker.publish(&topic, &event) {
-        return StatusCode::NO_CONTENT.into_response();
-    }
-    refuse((
-        StatusCode::INTERNAL_SERVER_ERROR,
-        "ERR_PUBSUB_PUBLISH_MESSAGE",
-        format!("error when publishing to topic {topic} in pubsub {pubsub}: the broker is down"),
-    ))
+    event
+}
+
+fn broker_down(pubsub: &str, topic: &str) -> String {
+    format!("error when publishing to topic {topic} in pubsub {pubsub}: the broker is down")
 }
 
 async fn invoke(

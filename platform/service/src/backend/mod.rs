@@ -103,6 +103,11 @@ trait Ways: std::fmt::Debug + Send + Sync {
         topic: &'a str,
         event: &'a Event<Value>,
     ) -> BoxFuture<'a, Result<(), BackendError>>;
+    fn publish_all<'a>(
+        &'a self,
+        topic: &'a str,
+        events: &'a [Event<Value>],
+    ) -> BoxFuture<'a, Result<Vec<usize>, BackendError>>;
     fn subscribe<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<Deliveries, BackendError>>;
 }
 
@@ -194,6 +199,23 @@ impl Backend {
     /// [`BackendError`]; the event may have been published all the same, its id tells a repeat.
     pub async fn publish(&self, topic: &str, event: &Event<Value>) -> Result<(), BackendError> {
         self.0.publish(topic, event).await
+    }
+
+    /// Publishes events of one topic in their order, in one call where there is one; answers the places of those that
+    /// were not taken. Their order is that of the events as long as all are taken.
+    ///
+    /// # Errors
+    /// [`BackendError`] for all of them; any may have been published all the same, their ids tell repeats.
+    pub async fn publish_all(
+        &self,
+        topic: &str,
+        events: &[Event<Value>],
+    ) -> Result<Vec<usize>, BackendError> {
+        match events {
+            [] => Ok(Vec::new()),
+            [event] => self.0.publish(topic, event).await.map(|()| Vec::new()),
+            events => self.0.publish_all(topic, events).await,
+        }
     }
 
     /// Reads a topic from now on, through restarts of whoever delivers, until the answer is dropped.

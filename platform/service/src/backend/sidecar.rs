@@ -1,8 +1,10 @@
 //! By the sidecar's state and pub/sub APIs.
 
+use std::collections::BTreeMap;
+
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use outrigger_kit::client::{Operation, Publication, StateStore, StreamOptions};
+use outrigger_kit::client::{BulkEntry, Operation, Publication, StateStore, StreamOptions};
 use outrigger_kit::{Client, Error, Event};
 use serde_json::Value;
 
@@ -69,6 +71,37 @@ impl Ways for Sidecar {
                 .publish(&self.pubsub, topic, Publication::event(event))
                 .await
                 .map_err(failure)
+        }
+        .boxed()
+    }
+
+    fn publish_all<'a>(
+        &'a self,
+        topic: &'a str,
+        events: &'a [Event<Value>],
+    ) -> BoxFuture<'a, Result<Vec<usize>, BackendError>> {
+        async move {
+            let entry = |(place, event): (usize, &Event<Value>)| {
+                Ok(BulkEntry {
+                    entry_id: place.to_string(),
+                    event: serde_json::to_value(event)
+                        .map_err(|error| BackendError::Malformed(error.to_string()))?,
+                    content_type: "application/cloudevents+json".to_owned(),
+                    metadata: BTreeMap::new(),
+                })
+            };
+            let entries: Vec<_> = events
+                .iter()
+                .enumerate()
+                .map(entry)
+                .collect::<Result<_, BackendError>>()?;
+            let failed = self.client.publish_bulk(&self.pubsub, topic, &entries).await;
+            let places = failed.map_err(failure)?.into_iter().map(|failed| {
+                failed.entry_id.parse().map_err(|_| {
+                    BackendError::Malformed(format!("no event has the number {:?}", failed.entry_id))
+                })
+            });
+            places.collect()
         }
         .boxed()
     }

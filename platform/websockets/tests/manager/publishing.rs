@@ -1,0 +1,146 @@
+//! I4: messages as events.
+
+use std::time::{Duration, Instant as Clock};
+
+use outrigger_kit::testing::Cluster;
+use serde_json::json;
+use tokio_tungstenite::tungstenite::Message;
+use tonic::Code;
+
+use crate::instance::{Instance, payloads};
+use crate::peer::Peer;
+use crate::until;
+
+#[tokio::test]
+async fn messages_are_published_in_the_envelope() {
+    let (cluster, peer) = (Cluster::new(), Peer::start().await);
+    let instance = Instance::start(&cluster, "one").await;
+    let id = instance.connect(&peer).await;
+    peer.say(Message::text("before"));
+    until("it was read", || async {
+        instance.list().await[0].content_type == "text/plain"
+    })
+    .await;
+    instance.publish(&id, "ticks").await.unwrap();
+    assert_eq!(instance.list().await[0].topic, "ticks");
+    peer.say(Message::text("text"));
+    peer.say(Message::binary(&[0_u8, 255][..]));
+    until("both came", || async { cluster.published_count("ticks") == 2 }).await;
+    let events = cluster.published("ticks");
+    for (event, payload, kind, sequence) in [
+        (&events[0], "dGV4dA==", "text/plain", "1"),
+        (&events[1], "AP8=", "application/octet-stream", "2"),
+    ] {
+        assert_eq!(event["specversion"], "1.0");
+        assert_eq!(event["type"], "com.virtufin.websocketmanager.message");
+        assert_eq!(event["source"], "urn:com.virtufin.websocketmanager");
+        assert_eq!(event["subject"], format!("connection/{id}"));
+        assert_eq!(event["datacontenttype"], "application/json");
+        assert_eq!(event["sequence"], sequence);
+        assert_eq!(event["time"], event["data"]["Timestamp"]);
+        assert!(event["time"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok());
+        let mut data = event["data"].clone();
+        data.as_object_mut().unwrap().remove("Timestamp");
+        assert_eq!(
+            data,
+            json!({"WebSocketId": id, "WebSocketUrl": peer.url(), "Payload": payload, "ContentType": kind})
+        );
+    }
+    assert_ne!(events[0]["id"], events[1]["id"]);
+}
+
+#[tokio::test]
+async fn topics_of_the_services_and_what_is_no_topic_are_refused() {
+    let (cluster, peer) = (Cluster::new(), Peer::start().await);
+    let instance = Instance::start(&cluster, "one").await;
+    let id = instance.connect(&peer).await;
+    for topic in [
+        "",
+        "a b",
+        "workmanager.lifecycle",
+        "websocketmanager.lifecycle",
+        "state-changes",
+    ] {
+        let error = instance.publish(&id, topic).await.unwrap_err();
+        assert_eq!(error.code(), Code::InvalidArgument, "{topic}: {error}");
+    }
+    let strict = Instance::start_with(&cluster, "two", &["--strict-topics=true"]).await;
+    let id = strict.connect(&peer).await;
+    let error = strict.publish(&id, "ticks").await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+    strict
+        .publish(&id, "act.exchange.binance.ticker.update")
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_stop_holds_at_once() {
+    let (cluster, peer) = (Cluster::new(), Peer::start().await);
+    let instance = Instance::start(&cluster, "one").await;
+    let id = instance.connect(&peer).await;
+    instance.publish(&id, "ticks").await.unwrap();
+    instance.say(&id, b"flood 20000", "text/plain").await.unwrap();
+    until("some came", || async { !cluster.published("ticks").is_empty() }).await;
+    instance.stop_publish(&id).await.unwrap();
+    let published = cluster.published_count("ticks");
+    assert_eq!(instance.list().await[0].topic, "");
+    let echo = instance
+        .ask(&id, b"still here", "text/plain", 20_000)
+        .await
+        .unwrap();
+    assert_eq!(echo, b"still here", "everything before it was read");
+    assert_eq!(cluster.published_count("ticks"), published);
+    // And publishing can begin again.
+    instance.publish(&id, "again").await.unwrap();
+    peer.say(Message::text("new"));
+    until("it came", || async { payloads(&cluster, "again") == ["new"] }).await;
+}
+
+#[tokio::test]
+async fn while_events_cannot_be_passed_on_nothing_is_lost_and_order_is_kept() {
+    let (cluster, peer) = (Cluster::new(), Peer::start().await);
+    // Space for eight messages; all others wait in sockets and at the server.
+    let instance = Instance::start_with(&cluster, "one", &["--publish-queue-bytes=4096"]).await;
+    let id = instance.connect(&peer).await;
+    instance.publish(&id, "ticks").await.unwrap();
+    cluster.set_broker_down(true);
+    instance.say(&id, b"flood 5000", "text/plain").await.unwrap();
+    until("some were read", || async {
+        instance.list().await[0].content_type == "text/plain"
+    })
+    .await;
+    cluster.set_broker_down(false);
+    until("all came", || async { cluster.published_count("ticks") >= 5000 }).await;
+    let expected: Vec<_> = (1..=5000).map(|number| number.to_string()).collect();
+    assert!(payloads(&cluster, "ticks") == expected);
+    let numbers = cluster.published("ticks");
+    let sequence = numbers
+        .iter()
+        .map(|event| event["sequence"].as_str().unwrap().to_owned());
+    assert!(sequence.eq(expected), "the sequence is that of the messages");
+}
+
+/// A figure, and a floor far below it: what one connection passes on, in a debug build beside other tests.
+#[allow(clippy::print_stderr, reason = "the figure is for people")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thousands_of_messages_a_second_pass() {
+    let (cluster, peer) = (Cluster::new(), Peer::start().await);
+    let instance = Instance::start(&cluster, "one").await;
+    let id = instance.connect(&peer).await;
+    instance.publish(&id, "ticks").await.unwrap();
+    let began = Clock::now();
+    instance.say(&id, b"flood 20000", "text/plain").await.unwrap();
+    let last = format!("{}", 20_000);
+    until("all came", || async {
+        cluster.published_count("ticks") >= 20_000
+    })
+    .await;
+    let took = began.elapsed();
+    assert_eq!(payloads(&cluster, "ticks").last(), Some(&last));
+    eprintln!(
+        "20000 messages in {took:?}: {:.0} a second",
+        20_000.0 / took.as_secs_f64()
+    );
+    assert!(took < Duration::from_secs(20), "{took:?}");
+}
