@@ -26,6 +26,9 @@ pub enum Refusal {
         /// What it stands for; for logs, not for strangers.
         address: IpAddr,
     },
+    /// None of the only hosts that are allowed.
+    #[error("host {0:?} is not on the list of allowed hosts")]
+    NotListed(String),
     /// From `https` to `http`.
     #[error("a redirect from https to http is not followed")]
     Downgrade,

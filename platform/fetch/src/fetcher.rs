@@ -7,8 +7,9 @@ use std::{
     time::Duration,
 };
 
+use base64::Engine as _;
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -25,6 +26,37 @@ use crate::{AllowedHosts, FetchError, Resolve, SystemResolver, Target};
 
 /// Addresses of one host that are tried.
 const MOST_ADDRESSES: usize = 4;
+
+/// What a server asks for before it shows a document. Never printed.
+#[derive(Clone)]
+pub struct Credential(HeaderValue);
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credential")
+    }
+}
+
+impl Credential {
+    /// A name and a password; `None` if the name has a colon.
+    pub fn basic(username: &str, password: &str) -> Option<Self> {
+        let pair = format!("{username}:{password}");
+        (!username.contains(':'))
+            .then(|| format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair)))
+            .and_then(|text| Self::new(&text))
+    }
+
+    /// A token; `None` if it has characters that no header can have.
+    pub fn bearer(token: &str) -> Option<Self> {
+        Self::new(&format!("Bearer {token}"))
+    }
+
+    fn new(text: &str) -> Option<Self> {
+        let mut value = HeaderValue::from_str(text).ok()?;
+        value.set_sensitive(true);
+        Some(Self(value))
+    }
+}
 
 /// What one fetch may take.
 #[derive(Debug, Clone)]
@@ -116,16 +148,26 @@ impl<R: Resolve> Fetcher<R> {
     /// # Errors
     /// [`FetchError`].
     pub async fn get(&self, url: &str) -> Result<Fetched, FetchError> {
+        self.get_as(url, None).await
+    }
+
+    /// Fetches a document with a credential, which is shown to the host of `url` and to no other that it sends on to.
+    ///
+    /// # Errors
+    /// [`FetchError`].
+    pub async fn get_as(&self, url: &str, credential: Option<&Credential>) -> Result<Fetched, FetchError> {
         let deadline = self.limits.deadline;
-        tokio::time::timeout(deadline, self.follow(url))
+        tokio::time::timeout(deadline, self.follow(url, credential))
             .await
             .map_err(|_| FetchError::Timeout(deadline))?
     }
 
-    async fn follow(&self, url: &str) -> Result<Fetched, FetchError> {
+    async fn follow(&self, url: &str, credential: Option<&Credential>) -> Result<Fetched, FetchError> {
         let mut target = Target::parse(url, &self.limits.allowed_hosts)?;
+        let origin = target.url().origin();
         for _ in 0..=self.limits.max_redirects {
-            let asked = self.ask(&target).await?;
+            let credential = credential.filter(|_| target.url().origin() == origin);
+            let asked = self.ask(&target, credential).await?;
             let status = asked.response.status();
             if let Some(location) = location(&asked.response) {
                 target = target.redirected(&location, &self.limits.allowed_hosts)?;
@@ -155,14 +197,14 @@ impl<R: Resolve> Fetcher<R> {
         Ok(found)
     }
 
-    async fn ask(&self, target: &Target) -> Result<Asked, FetchError> {
+    async fn ask(&self, target: &Target, credential: Option<&Credential>) -> Result<Asked, FetchError> {
         let mut failure: Box<dyn std::error::Error + Send + Sync> = "no address".into();
         for address in self.addresses(target).await?.into_iter().take(MOST_ADDRESSES) {
             let connected = TcpStream::connect(SocketAddr::new(address, target.port())).await;
             let asked = match connected {
                 Err(error) => Err(error.into()),
-                Ok(stream) if target.is_https() => self.encrypted(target, stream).await,
-                Ok(stream) => request(target, stream).await,
+                Ok(stream) if target.is_https() => self.encrypted(target, credential, stream).await,
+                Ok(stream) => request(target, credential, stream).await,
             };
             match asked {
                 Ok(asked) => return Ok(asked),
@@ -172,12 +214,17 @@ impl<R: Resolve> Fetcher<R> {
         Err(unreachable(target, failure))
     }
 
-    async fn encrypted(&self, target: &Target, stream: TcpStream) -> Result<Asked, Failure> {
+    async fn encrypted(
+        &self,
+        target: &Target,
+        credential: Option<&Credential>,
+        stream: TcpStream,
+    ) -> Result<Asked, Failure> {
         let name = match target.address() {
             Some(address) => ServerName::IpAddress(address.into()),
             None => ServerName::try_from(target.host().to_owned())?,
         };
-        request(target, self.tls.connect(name, stream).await?).await
+        request(target, credential, self.tls.connect(name, stream).await?).await
     }
 
     async fn read(&self, target: &Target, asked: Asked) -> Result<Fetched, FetchError> {
@@ -222,7 +269,7 @@ impl Drop for Connection {
     }
 }
 
-async fn request<S>(target: &Target, stream: S) -> Result<Asked, Failure>
+async fn request<S>(target: &Target, credential: Option<&Credential>, stream: S) -> Result<Asked, Failure>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -242,7 +289,7 @@ where
         path.push_str(query);
     }
     let host = &url[url::Position::BeforeHost..url::Position::AfterPort];
-    let request = Request::get(path)
+    let mut request = Request::get(path)
         .header(header::HOST, host)
         .header(header::ACCEPT, "*/*")
         .header(
@@ -251,6 +298,9 @@ where
         )
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())?;
+    if let Some(Credential(value)) = credential {
+        request.headers_mut().insert(header::AUTHORIZATION, value.clone());
+    }
     let response = sender.send_request(request).await?;
     Ok(Asked {
         response,

@@ -11,7 +11,8 @@
 //! 3. The connection goes to an address that was checked, never to the name: a resolver that answers otherwise the
 //!    second time is not asked a second time.
 //!
-//! Hosts on the allow-list ([`Limits::allowed_hosts`]) skip the second step.
+//! Hosts on the allow-list ([`Limits::allowed_hosts`]) skip the second step; an
+//! [exclusive](AllowedHosts::exclusive) list takes no other host at all.
 
 mod address;
 mod error;
@@ -21,6 +22,6 @@ mod target;
 
 pub use address::is_public;
 pub use error::{FetchError, Refusal};
-pub use fetcher::{Fetched, Fetcher, Limits};
+pub use fetcher::{Credential, Fetched, Fetcher, Limits};
 pub use resolve::{Resolve, SystemResolver};
 pub use target::{AllowedHosts, Target};

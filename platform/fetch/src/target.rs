@@ -9,22 +9,38 @@ use crate::{Refusal, is_public};
 /// Hosts that may be asked wherever they are (`ALLOWED_CODE_SOURCE_HOSTS`): `name`, or `name:port` for that port
 /// alone. Names are compared as URLs spell them: in lower case, without a dot at the end.
 #[derive(Debug, Clone, Default)]
-pub struct AllowedHosts(HashSet<String>);
+pub struct AllowedHosts {
+    names: HashSet<String>,
+    is_exclusive: bool,
+}
 
 impl AllowedHosts {
     /// Reads a list with commas.
     #[must_use]
     pub fn parse(list: &str) -> Self {
-        Self(
-            list.split(',')
+        Self {
+            names: list
+                .split(',')
                 .map(|host| host.trim().trim_end_matches('.').to_ascii_lowercase())
                 .filter(|host| !host.is_empty())
                 .collect(),
-        )
+            is_exclusive: false,
+        }
+    }
+
+    /// Takes no other host than these, public ones included, unless the list is empty (Z16).
+    #[must_use]
+    pub fn exclusive(mut self) -> Self {
+        self.is_exclusive = true;
+        self
     }
 
     fn has(&self, host: &str, port: u16) -> bool {
-        self.0.contains(host) || self.0.contains(&format!("{host}:{port}"))
+        self.names.contains(host) || self.names.contains(&format!("{host}:{port}"))
+    }
+
+    fn refuses_others(&self) -> bool {
+        self.is_exclusive && !self.names.is_empty()
     }
 }
 
@@ -94,8 +110,12 @@ impl Target {
         if host.is_empty() {
             return Err(Refusal::Host);
         }
+        let is_allowed = allowed.has(&host, port);
+        if !is_allowed && allowed.refuses_others() {
+            return Err(Refusal::NotListed(host));
+        }
         let target = Self {
-            is_allowed: allowed.has(&host, port),
+            is_allowed,
             url,
             host,
             port,

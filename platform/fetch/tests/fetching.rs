@@ -261,3 +261,38 @@ async fn failures_are_told_apart() {
     let plain = get(format!("https://there.test:{}/", address.port())).await;
     assert!(matches!(plain, FetchError::Unreachable { .. }), "{plain}");
 }
+
+/// A server that tells the request's head on a channel.
+async fn listening(answer: String) -> (SocketAddr, tokio::sync::mpsc::UnboundedReceiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (sender, heads) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = vec![0; 4096];
+            let length = stream.read(&mut head).await.unwrap_or(0);
+            let _ = sender.send(String::from_utf8_lossy(&head[..length]).to_ascii_lowercase());
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    (address, heads)
+}
+
+#[tokio::test]
+async fn a_credential_is_for_its_host_alone() {
+    let (end, mut ends) = listening(document("x")).await;
+    let (start, mut starts) = listening(redirect(&format!("http://end.test:{}/", end.port()))).await;
+    let answers = Answers::default()
+        .with("start.test", &[&["127.0.0.1"]])
+        .with("end.test", &[&["127.0.0.1"]]);
+    let credential = outrigger_platform_fetch::Credential::bearer("s3cret").unwrap();
+    assert_eq!(format!("{credential:?}"), "Credential");
+    fetcher(answers, "start.test,end.test")
+        .get_as(&format!("http://start.test:{}/", start.port()), Some(&credential))
+        .await
+        .unwrap();
+    let asked = starts.recv().await.unwrap();
+    assert!(asked.contains("authorization: bearer s3cret"), "{asked}");
+    let asked = ends.recv().await.unwrap();
+    assert!(!asked.contains("authorization"), "{asked}");
+}

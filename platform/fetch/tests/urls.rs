@@ -184,6 +184,22 @@ fn public_hosts_pass_as_they_are_spelled() {
 }
 
 #[test]
+fn an_exclusive_list_takes_no_other_host() {
+    let allowed = AllowedHosts::parse("code.internal").exclusive();
+    let inner = Target::parse("https://code.internal/a", &allowed).unwrap();
+    for refused in [
+        Target::parse("https://example.com/", &allowed),
+        inner.redirected("https://example.com/", &allowed),
+    ] {
+        assert!(matches!(refused, Err(Refusal::NotListed(_))), "{refused:?}");
+    }
+    // Nothing on the list is no list (Z16).
+    let none = AllowedHosts::parse(" , ").exclusive();
+    assert!(Target::parse("https://example.com/", &none).is_ok());
+    assert!(Target::parse("https://127.0.0.1/", &none).is_err());
+}
+
+#[test]
 fn allowed_hosts_pass_wherever_they_are() {
     let allowed = AllowedHosts::parse("code.internal, 10.0.0.7:8080,LOCALHOST.");
     for url in [
