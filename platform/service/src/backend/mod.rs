@@ -267,6 +267,12 @@ pub struct Delivery {
 }
 
 impl Delivery {
+    /// Whether a verdict is heard, so that an event that asks for it is delivered again. The gateway's streams know
+    /// none: who takes an event from them has to see it through.
+    pub fn comes_again(&self) -> bool {
+        self.verdict.is_some()
+    }
+
     /// Tells what became of the event.
     pub fn settle(self, ack: Ack) {
         if let Some(verdict) = self.verdict {

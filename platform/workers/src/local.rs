@@ -1,0 +1,328 @@
+//! The workers that this instance runs, kept as the state store says.
+//!
+//! Every instance runs every running worker. A change of this instance's own is applied at once; those of others are
+//! found by a look at the list, which holds a revision for each worker, every `WORKER_SYNC_INTERVAL_MS`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use outrigger_platform_engine::{Engine, Engines, WorkerContext};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::error::ManagerError;
+use crate::hub::Hub;
+use crate::lock::GroupLocks;
+use crate::names::Transition;
+use crate::outlet::{Outlet, Subject};
+use crate::record::{Status, WorkerRecord};
+use crate::runner::Runner;
+use crate::settings::Options;
+use crate::store::Store;
+
+/// The wait before a worker that could not be run is tried again.
+const RETRY: Duration = Duration::from_secs(10);
+/// Workers that are looked at at once.
+const AT_ONCE: usize = 8;
+/// Longest wait for calls under way when a worker is stopped; then they go on in the background.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// The workers that run here.
+#[derive(Debug)]
+pub struct Local {
+    store: Store,
+    engines: Engines,
+    options: Options,
+    hub: Hub,
+    locks: Arc<GroupLocks>,
+    outlet: Outlet,
+    workers: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Known>>>>,
+}
+
+/// What is known of one worker. Its lock makes changes of it one after the other.
+#[derive(Debug, Default)]
+struct Known {
+    /// The revision that is applied.
+    revision: u64,
+    runner: Option<Arc<Runner>>,
+    /// Why it does not run, and when to try again.
+    problem: Option<(String, Instant)>,
+}
+
+impl Known {
+    /// Whether a record of this revision is to be applied: for the first time, or again after a failure.
+    fn is_due(&self, revision: u64) -> bool {
+        let again = self.problem.as_ref().is_some_and(|(_, at)| *at <= Instant::now());
+        revision > self.revision || (revision == self.revision && again)
+    }
+}
+
+/// An engine that was loaded before its worker was written.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The engine.
+    pub engine: Arc<dyn Engine>,
+    /// Which version of the code it has.
+    pub version: String,
+}
+
+impl Local {
+    /// Nothing runs yet.
+    pub fn new(
+        store: Store,
+        engines: Engines,
+        options: Options,
+        hub: Hub,
+        locks: Arc<GroupLocks>,
+        outlet: Outlet,
+    ) -> Self {
+        Self {
+            store,
+            engines,
+            options,
+            hub,
+            locks,
+            outlet,
+            workers: Mutex::default(),
+        }
+    }
+
+    /// The engines there are.
+    pub fn engines(&self) -> &Engines {
+        &self.engines
+    }
+
+    fn known(&self, id: &str) -> Arc<tokio::sync::Mutex<Known>> {
+        self.workers.lock().entry(id.to_owned()).or_default().clone()
+    }
+
+    /// Ids of the workers that are known here.
+    fn ids(&self) -> Vec<String> {
+        self.workers.lock().keys().cloned().collect()
+    }
+
+    /// Ids of the workers that run here.
+    pub async fn running(&self) -> Vec<String> {
+        let mut running = Vec::new();
+        for id in self.ids() {
+            if self.known(&id).lock().await.runner.is_some() {
+                running.push(id);
+            }
+        }
+        running
+    }
+
+    /// Has a worker that does not run here tried again at once, whatever was tried or passed over before.
+    pub async fn again(&self, id: &str) {
+        let known = self.known(id);
+        let mut known = known.lock().await;
+        if known.runner.is_none() {
+            known.revision = 0;
+        }
+    }
+
+    /// Takes a revision for applied without applying it: a worker that shall not run until it is changed.
+    pub async fn pass_over(&self, id: &str, revision: u64) {
+        self.known(id).lock().await.revision = revision;
+    }
+
+    /// Does what a record says, unless a later one was applied already. `prepared` is used if it has the record's
+    /// code; else the code is read and loaded. Answers whether the worker runs now and did not before.
+    ///
+    /// # Errors
+    /// Why the worker does not run, or runs its former code; it is tried again later.
+    pub async fn apply(
+        &self,
+        worker: &WorkerRecord,
+        prepared: Option<Prepared>,
+    ) -> Result<bool, ManagerError> {
+        let known = self.known(&worker.id);
+        let mut known = known.lock().await;
+        if !known.is_due(worker.revision) {
+            if let Some(prepared) = prepared {
+                prepared.engine.close().await;
+            }
+            return Ok(false);
+        }
+        let applied = match worker.status {
+            Status::Running => self.run(&mut known, worker, prepared).await,
+            Status::Stopped => {
+                self.halt(&mut known, &worker.topic, &worker.id).await;
+                if let Some(prepared) = prepared {
+                    prepared.engine.close().await;
+                }
+                Ok(false)
+            }
+        };
+        known.revision = worker.revision;
+        known.problem = applied
+            .as_ref()
+            .err()
+            .map(|error| (error.to_string(), Instant::now() + RETRY));
+        if let Err(error) = &applied {
+            tracing::error!(worker = worker.id, %error, "a worker cannot be run here");
+            self.outlet
+                .failed(&Subject::from(worker), error.kind(), &error.to_string())
+                .await;
+        }
+        applied
+    }
+
+    async fn run(
+        &self,
+        known: &mut Known,
+        worker: &WorkerRecord,
+        prepared: Option<Prepared>,
+    ) -> Result<bool, ManagerError> {
+        let entry = worker
+            .code()
+            .ok_or_else(|| ManagerError::Corrupt(format!("worker {:?} has no code", worker.id)))?;
+        if let Some(runner) = &known.runner
+            && runner.version() == entry.version
+        {
+            return Ok(false);
+        }
+        let engine = match prepared {
+            Some(prepared) if prepared.version == entry.version => prepared.engine,
+            other => {
+                if let Some(stale) = other {
+                    stale.engine.close().await;
+                }
+                let code = self.store.code(&worker.id, entry).await?;
+                self.load(worker, code).await?
+            }
+        };
+        if let Some(runner) = &known.runner {
+            runner.swap(engine, &entry.version);
+            return Ok(false);
+        }
+        let runner = Arc::new(Runner::new(
+            worker,
+            engine,
+            &entry.version,
+            &self.options,
+            self.locks.clone(),
+            self.outlet.clone(),
+        ));
+        known.runner = Some(runner.clone());
+        self.hub.add(runner).await;
+        self.outlet
+            .lifecycle(Transition::Online, &Subject::from(worker))
+            .await;
+        Ok(true)
+    }
+
+    /// Loads code for a worker.
+    pub async fn load(
+        &self,
+        worker: &WorkerRecord,
+        code: bytes::Bytes,
+    ) -> Result<Arc<dyn Engine>, ManagerError> {
+        let context = WorkerContext {
+            id: worker.id.clone(),
+            group: worker.group.clone(),
+            topic: worker.topic.clone(),
+        };
+        let factory = self.engines.find(&worker.mime_type)?;
+        Ok(factory.load(context, code).await?)
+    }
+
+    async fn halt(&self, known: &mut Known, topic: &str, id: &str) {
+        self.hub.remove(topic, id);
+        let Some(runner) = known.runner.take() else { return };
+        let closing = tokio::spawn(async move { runner.close().await });
+        if tokio::time::timeout(DRAIN, closing).await.is_err() {
+            tracing::warn!(worker = id, "a stopped worker still has events under way");
+        }
+    }
+
+    /// Ends a worker that is no more.
+    pub async fn forget(&self, id: &str) {
+        let known = self.known(id);
+        let mut known = known.lock().await;
+        let topic = known.runner.as_ref().map(|runner| runner.subject().topic.clone());
+        self.halt(&mut known, &topic.unwrap_or_default(), id).await;
+        self.workers.lock().remove(id);
+    }
+
+    /// Looks for what other instances changed, and applies it. One bad worker does not keep the others.
+    ///
+    /// # Errors
+    /// If the list cannot be read.
+    pub async fn sync(&self) -> Result<(), ManagerError> {
+        let ids = self.ids();
+        let index = self.store.index().await?;
+        for id in ids.iter().filter(|id| !index.workers.contains_key(*id)) {
+            // One that was made here a moment ago may not have been listed yet when the list was read.
+            if self.store.worker(id).await?.is_none() {
+                self.forget(id).await;
+            }
+        }
+        futures::stream::iter(index.workers)
+            .for_each_concurrent(AT_ONCE, |(id, revision)| async move {
+                let known = self.known(&id);
+                if !known.lock().await.is_due(revision) {
+                    return;
+                }
+                match self.store.worker(&id).await {
+                    // What went wrong was logged and told.
+                    Ok(Some(worker)) => drop(self.apply(&worker, None).await),
+                    Ok(None) => {}
+                    Err(error) => tracing::warn!(worker = id, %error, "a worker cannot be read"),
+                }
+            })
+            .await;
+        Ok(())
+    }
+
+    /// Says of the workers that run here that they do, where nobody has said so for a while.
+    pub async fn heartbeat(&self) {
+        let every = jiff::SignedDuration::try_from(self.options.heartbeat).unwrap_or_default();
+        for id in self.running().await {
+            let now = jiff::Timestamp::now();
+            let mut subject = None;
+            let written = self
+                .store
+                .update(&id, |worker| {
+                    let last = worker.last_heartbeat.as_deref().and_then(|at| at.parse().ok());
+                    let is_due = last.is_none_or(|last: jiff::Timestamp| now.duration_since(last) >= every);
+                    subject = is_due.then(|| Subject::from(&*worker));
+                    worker.last_heartbeat = Some(now.to_string());
+                    is_due
+                })
+                .await;
+            match (written, subject) {
+                (Ok(_), Some(subject)) => self.outlet.heartbeat(&subject).await,
+                (Ok(_), None) | (Err(ManagerError::NotFound(_)), _) => {}
+                (Err(error), _) => tracing::warn!(worker = id, %error, "a heartbeat was not written"),
+            }
+        }
+    }
+
+    /// Why workers do not run here, by their ids.
+    pub async fn problems(&self) -> BTreeMap<String, String> {
+        let mut problems = BTreeMap::new();
+        for id in self.ids() {
+            if let Some((why, _)) = &self.known(&id).lock().await.problem {
+                problems.insert(id, why.clone());
+            }
+        }
+        problems
+    }
+
+    /// Takes no further events, finishes those under way, ends all engines.
+    pub async fn close(&self) {
+        self.hub.close().await;
+        let ids = self.ids();
+        futures::future::join_all(ids.into_iter().map(|id| async move {
+            let known = self.known(&id);
+            let runner = known.lock().await.runner.take();
+            if let Some(runner) = runner {
+                runner.close().await;
+            }
+        }))
+        .await;
+    }
+}

@@ -1,0 +1,57 @@
+//! `workmanager`: the worker manager as a program, with the engines there are.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use outrigger_kit::settings::{Key, Kind, Settings};
+use outrigger_platform_engine::Engines;
+use outrigger_platform_engine_python::{Imports, PythonEngine, PythonSettings};
+use outrigger_platform_workers::service;
+use outrigger_platform_workers::settings::Options;
+
+/// Settings of the engine of Python (H6).
+const PYTHON: &[Key] = &[
+    Key {
+        name: "PythonAllowedPackages",
+        flag: "--python-allowed-packages",
+        variables: &["PYTHON_ALLOWED_PACKAGES"],
+        default: Some(""),
+        kind: Kind::Text,
+        help: "packages that workers may import beside safe modules, with commas",
+    },
+    Key {
+        name: "PythonBlockedModules",
+        flag: "--python-blocked-modules",
+        variables: &["PYTHON_BLOCKED_MODULES"],
+        default: None,
+        kind: Kind::Text,
+        help: "modules that workers may never import, with commas, in place of the built-in list",
+    },
+];
+
+fn main() -> ExitCode {
+    // The same binary becomes the confined program of a worker (H6.1).
+    if let Some(code) = outrigger_platform_sandbox::enter_if_asked(std::env::args_os().skip(1)) {
+        return code;
+    }
+    let mut definition = service::definition();
+    definition.keys.extend_from_slice(PYTHON);
+    outrigger_platform_service::run(&definition, |context| async {
+        let python = PythonEngine::new(python(&context.settings)?);
+        service::make(context, Engines::new().with(Arc::new(python)))
+    })
+}
+
+fn python(settings: &Settings) -> anyhow::Result<PythonSettings> {
+    let options = Options::new(settings).map_err(anyhow::Error::msg)?;
+    let imports = Imports::from_lists(
+        settings.text("PythonAllowedPackages"),
+        settings.get("PythonBlockedModules"),
+    );
+    Ok(PythonSettings {
+        timeout: options.call_timeout,
+        concurrency: options.concurrency,
+        imports,
+        ..PythonSettings::default()
+    })
+}

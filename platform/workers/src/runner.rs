@@ -1,0 +1,211 @@
+//! One worker as it runs here: its engine, its bounds, what becomes of an event (H3).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use outrigger_kit::{Event, RetryPolicy};
+use outrigger_platform_engine::{Engine, EngineError};
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use crate::events::{dead_letter, key, output, stamped};
+use crate::lock::{Ended, GroupLocks, Output};
+use crate::outlet::{Outlet, Subject};
+use crate::record::WorkerRecord;
+use crate::settings::Options;
+
+/// What a worker has to do with an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is done with it: output published, nothing to publish, or given up.
+    Done,
+    /// It did not get its turn; the event may be given up when it comes too often.
+    Contended,
+    /// Something failed that will work again: it has to see the event again.
+    Again,
+}
+
+/// A running worker. In the calls under way lives the engine that they began with.
+#[derive(Debug)]
+pub struct Runner(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    subject: Subject,
+    config: BTreeMap<String, String>,
+    loaded: Mutex<Loaded>,
+    limit: Semaphore,
+    call_timeout: Duration,
+    retries: RetryPolicy,
+    max_output: usize,
+    locks: Arc<GroupLocks>,
+    outlet: Outlet,
+}
+
+/// An engine, and the calls it has under way.
+#[derive(Debug, Clone)]
+struct Loaded {
+    engine: Arc<dyn Engine>,
+    calls: TaskTracker,
+    version: String,
+}
+
+impl Loaded {
+    fn new(engine: Arc<dyn Engine>, version: &str) -> Self {
+        Self {
+            engine,
+            calls: TaskTracker::new(),
+            version: version.to_owned(),
+        }
+    }
+
+    /// Ends the engine once its calls have ended.
+    async fn retire(self) {
+        self.calls.close();
+        self.calls.wait().await;
+        self.engine.close().await;
+    }
+}
+
+impl Runner {
+    /// Runs a worker with an engine that has this version of its code.
+    pub fn new(
+        worker: &WorkerRecord,
+        engine: Arc<dyn Engine>,
+        version: &str,
+        options: &Options,
+        locks: Arc<GroupLocks>,
+        outlet: Outlet,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            subject: Subject::from(worker),
+            config: worker.config.clone(),
+            loaded: Mutex::new(Loaded::new(engine, version)),
+            limit: Semaphore::new(options.concurrency),
+            call_timeout: options.call_timeout,
+            retries: options.retries,
+            max_output: options.max_output,
+            locks,
+            outlet,
+        }))
+    }
+
+    /// Who it is.
+    pub fn subject(&self) -> &Subject {
+        &self.0.subject
+    }
+
+    /// Which version of the code later events get.
+    pub fn version(&self) -> String {
+        self.0.loaded.lock().version.clone()
+    }
+
+    /// Gives later events to another engine (H1.2). The one before ends, in the background, after its last call.
+    pub fn swap(&self, engine: Arc<dyn Engine>, version: &str) {
+        let before = std::mem::replace(&mut *self.0.loaded.lock(), Loaded::new(engine, version));
+        tokio::spawn(before.retire());
+    }
+
+    /// Ends the engine after the calls under way.
+    pub async fn close(&self) {
+        let loaded = self.0.loaded.lock().clone();
+        loaded.retire().await;
+    }
+
+    /// Does what there is to do with one event.
+    ///
+    /// Dropped in the middle, a call under way is given up, and a turn of the group lasts until its lease ends.
+    pub async fn process(&self, event: &Event<Value>) -> Verdict {
+        let inner = self.0.clone();
+        let Ok(_permit) = self.0.limit.acquire().await else {
+            return Verdict::Again;
+        };
+        let event = event.clone();
+        let Some(group) = self.0.subject.group.as_deref() else {
+            return match inner.work(event, None).await {
+                None => Verdict::Done,
+                Some(output) => self.published(&output).await,
+            };
+        };
+        let key = key(&event, &self.0.subject.id);
+        let work = move |token| async move { inner.work(event, Some(token)).await };
+        match self.0.locks.run(group, &key, work).await {
+            Ended::Done | Ended::AlreadyDone => Verdict::Done,
+            Ended::Contended => Verdict::Contended,
+            // Whoever robbed the turn did other work: this event is still to be done.
+            Ended::Refused { .. } | Ended::Unavailable => Verdict::Again,
+        }
+    }
+
+    async fn published(&self, output: &Output) -> Verdict {
+        match self.0.outlet.publish(output).await {
+            Ok(()) => Verdict::Done,
+            Err(error) => {
+                tracing::warn!(worker = self.0.subject.id, %error, "an output was not published; the event comes again");
+                Verdict::Again
+            }
+        }
+    }
+
+    /// Gives an event up: it becomes a dead letter, and that is told.
+    pub async fn give_up(&self, event: &Event<Value>, reason: &str, attempts: u32) -> Verdict {
+        let letter = self.0.gone(event, "redeliveries-spent", reason, attempts).await;
+        self.published(&letter).await
+    }
+}
+
+impl Inner {
+    /// Calls the worker, again after failures, and says what is to be published.
+    async fn work(&self, input: Event<Value>, token: Option<u64>) -> Option<Output> {
+        let seen = stamped(&input, &self.config, token);
+        let mut retry = 0;
+        loop {
+            let error = match self.call(seen.clone()).await {
+                Ok(None) => return None,
+                Ok(Some(answer)) => {
+                    match output(&self.subject.id, &input, &seen, answer, self.max_output) {
+                        Ok(output) => return Some(output),
+                        // It would say the same again.
+                        Err(why) => return Some(self.gone(&input, "bad-output", &why, retry + 1).await),
+                    }
+                }
+                Err(error) => error,
+            };
+            let Some(delay) = self.retries.delay(retry) else {
+                return Some(
+                    self.gone(&input, error.kind(), &error.to_string(), retry + 1)
+                        .await,
+                );
+            };
+            tracing::warn!(worker = self.subject.id, event = input.id, %error, "a worker failed; trying again");
+            tokio::time::sleep(delay).await;
+            retry += 1;
+        }
+    }
+
+    async fn call(&self, event: Event<Value>) -> Result<Option<Event<Value>>, EngineError> {
+        let (engine, _token) = {
+            // Counted under the lock that a swap takes: an engine is not closed before a call it was chosen for.
+            let loaded = self.loaded.lock();
+            (loaded.engine.clone(), loaded.calls.token())
+        };
+        tokio::time::timeout(self.call_timeout, engine.process(event))
+            .await
+            .unwrap_or(Err(EngineError::Timeout(self.call_timeout)))
+    }
+
+    async fn gone(&self, input: &Event<Value>, kind: &str, reason: &str, attempts: u32) -> Output {
+        tracing::error!(
+            worker = self.subject.id,
+            event = input.id,
+            reason,
+            attempts,
+            "an event is given up"
+        );
+        self.outlet.failed(&self.subject, kind, reason).await;
+        dead_letter(&self.subject.id, &self.subject.topic, input, reason, attempts)
+    }
+}
