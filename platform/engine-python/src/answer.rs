@@ -17,11 +17,20 @@ pub(crate) fn event(answer: Value, worker: &str) -> Result<Event<Value>, EngineE
     fill(&mut map, "id", || uuid::Uuid::new_v4().to_string());
     fill(&mut map, "source", || worker.to_owned());
     fill(&mut map, "time", || jiff::Timestamp::now().to_string());
-    if map.contains_key("data") {
+    // The data may be large and needs no check: only what stands around it is written and read again.
+    let data = map.remove("data");
+    if data.is_some() {
         fill(&mut map, "datacontenttype", || "application/json".to_owned());
+        if map.contains_key("data_base64") {
+            return Err(failed("there are data and data_base64".to_owned()));
+        }
     }
     let body = serde_json::to_vec(&map).map_err(|error| failed(error.to_string()))?;
-    Event::from_json(&body).map_err(|error| failed(error.to_string()))
+    let mut event = Event::from_json(&body).map_err(|error| failed(error.to_string()))?;
+    if let Some(data) = data {
+        event.data = data;
+    }
+    Ok(event)
 }
 
 fn fill(map: &mut Map<String, Value>, name: &str, value: impl FnOnce() -> String) {

@@ -23,6 +23,8 @@ use crate::stderr::{self, LastLines};
 const END: Duration = Duration::from_secs(2);
 /// How long its last words may take to be read once it is gone.
 const LAST_WORDS: Duration = Duration::from_millis(300);
+/// Frames that are read before they are taken.
+const FRAMES_AHEAD: usize = 2;
 /// Frames above this many bytes are read on a thread of their own, beside the executor.
 const LARGE: usize = 128 << 10;
 
@@ -39,10 +41,10 @@ pub(crate) struct Launch {
 #[derive(Debug)]
 pub(crate) struct Process {
     confined: Confined,
-    frames: FramedRead<OwnedReadHalf, LengthDelimitedCodec>,
+    inbox: mpsc::Receiver<Said>,
     outbox: mpsc::Sender<Bytes>,
     lines: LastLines,
-    // Ends when the process does, as the writer of frames ends with the outbox.
+    // Ends when the process does, as the reader of frames does; their writer ends with the outbox.
     stderr: JoinHandle<()>,
 }
 
@@ -91,13 +93,16 @@ impl Launch {
         let (read, write) = streams.control.into_split();
         let codec = || frames::codec(self.settings.frame_limit);
         // Room for all events at a time, a ping and a farewell.
-        let (outbox, inbox) = mpsc::channel(self.settings.concurrency + 4);
+        let (outbox, to_write) = mpsc::channel(self.settings.concurrency + 4);
+        // A process that says more than is taken from here waits.
+        let (said, inbox) = mpsc::channel(FRAMES_AHEAD);
         let lines = LastLines::default();
-        tokio::spawn(write_frames(FramedWrite::new(write, codec()), inbox));
+        tokio::spawn(write_frames(FramedWrite::new(write, codec()), to_write));
+        tokio::spawn(read_frames(FramedRead::new(read, codec()), said));
         let stderr = tokio::spawn(stderr::follow(streams.stderr, context.id.clone(), lines.clone()));
         Ok(Process {
             confined,
-            frames: FramedRead::new(read, codec()),
+            inbox,
             outbox,
             lines,
             stderr,
@@ -139,15 +144,9 @@ impl Process {
             .map_err(|_| EngineError::Crashed("it does not read what it is sent".to_owned()))
     }
 
-    /// Waits for what it says next. Cancel-safe, but for a large frame, which is lost: so drop the process as well.
+    /// Waits for what it says next. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Said {
-        match self.frames.next().await {
-            Some(Ok(body)) => parse(body).await,
-            Some(Err(error)) if error.kind() == std::io::ErrorKind::InvalidData => {
-                Said::Nonsense("it sent a frame that is too large".to_owned())
-            }
-            Some(Err(_)) | None => Said::End,
-        }
+        self.inbox.recv().await.unwrap_or(Said::End)
     }
 
     /// What it uses of the machine; nothing if it is gone.
@@ -201,18 +200,34 @@ async fn write_frames(
     let _ = socket.into_inner().shutdown().await;
 }
 
+/// Reads until the process ends, or says nonsense, or nobody listens. In a task of its own, as a large frame takes
+/// longer to read than who waits for it may go without looking at the process.
+async fn read_frames(mut socket: FramedRead<OwnedReadHalf, LengthDelimitedCodec>, said: mpsc::Sender<Said>) {
+    loop {
+        let next = match socket.next().await {
+            Some(Ok(body)) => parse(body).await,
+            Some(Err(error)) if error.kind() == std::io::ErrorKind::InvalidData => {
+                Said::Nonsense("it sent a frame that is too large".to_owned())
+            }
+            Some(Err(_)) | None => return,
+        };
+        let last = matches!(next, Said::Nonsense(_));
+        if said.send(next).await.is_err() || last {
+            return;
+        }
+    }
+}
+
 async fn parse(body: BytesMut) -> Said {
     let parsed = if body.len() > LARGE {
-        match tokio::task::spawn_blocking(move || frames::parse(&body)).await {
-            Ok(parsed) => parsed,
-            Err(_) => return Said::End,
-        }
+        tokio::task::spawn_blocking(move || frames::parse(&body)).await
     } else {
-        frames::parse(&body)
+        Ok(frames::parse(&body))
     };
     match parsed {
-        Ok(frame) => Said::Frame(frame),
-        Err(error) => Said::Nonsense(format!("it sent what is no frame: {error}")),
+        Ok(Ok(frame)) => Said::Frame(frame),
+        Ok(Err(error)) => Said::Nonsense(format!("it sent what is no frame: {error}")),
+        Err(error) => Said::Nonsense(format!("its frame cannot be read: {error}")),
     }
 }
 

@@ -280,6 +280,19 @@ async fn a_silent_process_is_replaced() {
 }
 
 #[tokio::test]
+async fn answers_that_take_long_to_read_arrive() {
+    if !confines() {
+        return;
+    }
+    let code = "def Process(event):\n    return {'type': 'a', 'data': list(range(event['data']))}";
+    let engine = load(code).await;
+    let answers = futures::future::join_all((0..4).map(|_| ask(&engine, json!(700_000)))).await;
+    for answer in answers {
+        assert_eq!(answer.unwrap().as_array().unwrap().len(), 700_000);
+    }
+}
+
+#[tokio::test]
 async fn closing_waits_for_events_under_way() {
     if !confines() {
         return;
