@@ -13,7 +13,6 @@
 //! The host's binary must call `outrigger_platform_sandbox::enter_if_asked` first thing in `main`, or
 //! [`PythonSettings::launcher`] must name one that does.
 
-mod answer;
 mod factory;
 mod frames;
 mod imports;

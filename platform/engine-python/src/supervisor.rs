@@ -12,7 +12,6 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
-use crate::answer;
 use crate::frames::{self, FromWorker};
 use crate::process::{Launch, Process, Said};
 use crate::settings::PythonSettings;
@@ -233,7 +232,7 @@ impl Supervisor {
             FromWorker::Result { id, cloud_event } => (
                 id,
                 cloud_event
-                    .map(|event| answer::event(event, &self.context.id))
+                    .map(|event| outrigger_platform_engine::answer(event, &self.context.id))
                     .transpose(),
             ),
             FromWorker::Error {

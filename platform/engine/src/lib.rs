@@ -4,6 +4,7 @@
 //! code, and new code is a new engine, so that events under way finish on the old one. A new kind of engine is a
 //! factory put into [`Engines`]: the worker manager does not change.
 
+mod answer;
 mod error;
 mod registry;
 
@@ -15,6 +16,7 @@ use futures::future::BoxFuture;
 use outrigger_kit::Event;
 use serde_json::Value;
 
+pub use answer::answer;
 pub use error::EngineError;
 pub use registry::Engines;
 

@@ -1,26 +1,29 @@
 //! Makes an event of what the code answered.
 
 use outrigger_kit::Event;
-use outrigger_platform_engine::EngineError;
 use serde_json::{Map, Value};
 
-/// An answer is an event without what can be known: the version, an id of its own, the worker as its source, the time.
+use crate::EngineError;
+
+/// For engines whose code answers JSON: the event that it means. What can be known may be missing from it: the version,
+/// an id of its own, the worker as its source, the time, the type of its data.
 ///
 /// # Errors
 /// [`EngineError::Failed`] if it is no CloudEvent even so; as a rule it has no `type`.
-pub(crate) fn event(answer: Value, worker: &str) -> Result<Event<Value>, EngineError> {
+pub fn answer(said: Value, worker: &str) -> Result<Event<Value>, EngineError> {
     let failed = |why: String| EngineError::Failed(format!("the answer is no event: {why}"));
-    let Value::Object(mut map) = answer else {
+    let Value::Object(mut map) = said else {
         return Err(failed("not a JSON object".to_owned()));
     };
-    fill(&mut map, "specversion", || "1.0".to_owned());
-    fill(&mut map, "id", || uuid::Uuid::new_v4().to_string());
-    fill(&mut map, "source", || worker.to_owned());
-    fill(&mut map, "time", || jiff::Timestamp::now().to_string());
+    let fresh = Event::new("", worker, ());
+    fill(&mut map, "specversion", "1.0");
+    fill(&mut map, "id", &fresh.id);
+    fill(&mut map, "source", worker);
+    fill(&mut map, "time", fresh.time.as_deref().unwrap_or_default());
     // The data may be large and needs no check: only what stands around it is written and read again.
     let data = map.remove("data");
     if data.is_some() {
-        fill(&mut map, "datacontenttype", || "application/json".to_owned());
+        fill(&mut map, "datacontenttype", "application/json");
         if map.contains_key("data_base64") {
             return Err(failed("there are data and data_base64".to_owned()));
         }
@@ -33,9 +36,9 @@ pub(crate) fn event(answer: Value, worker: &str) -> Result<Event<Value>, EngineE
     Ok(event)
 }
 
-fn fill(map: &mut Map<String, Value>, name: &str, value: impl FnOnce() -> String) {
+fn fill(map: &mut Map<String, Value>, name: &str, value: &str) {
     if matches!(map.get(name), None | Some(Value::Null)) {
-        map.insert(name.to_owned(), Value::from(value()));
+        map.insert(name.to_owned(), Value::from(value));
     }
 }
 
@@ -47,22 +50,22 @@ mod tests {
 
     #[test]
     fn what_can_be_known_is_filled_in() {
-        let answer = event(json!({"type": "mean", "data": 3, "replytopic": "means"}), "w1").unwrap();
-        assert_eq!((answer.kind.as_str(), answer.source.as_str()), ("mean", "w1"));
-        assert_eq!(answer.data, json!(3));
-        assert_eq!(answer.extension("replytopic"), Some("means"));
-        assert!(answer.time.is_some() && !answer.id.is_empty());
+        let event = answer(json!({"type": "mean", "data": 3, "replytopic": "means"}), "w1").unwrap();
+        assert_eq!((event.kind.as_str(), event.source.as_str()), ("mean", "w1"));
+        assert_eq!(event.data, json!(3));
+        assert_eq!(event.extension("replytopic"), Some("means"));
+        assert!(event.time.is_some() && !event.id.is_empty());
     }
 
     #[test]
     fn what_is_said_is_kept() {
-        let answer = event(json!({"type": "a", "id": "7", "source": "s"}), "w1").unwrap();
-        assert_eq!((answer.id.as_str(), answer.source.as_str()), ("7", "s"));
+        let event = answer(json!({"type": "a", "id": "7", "source": "s"}), "w1").unwrap();
+        assert_eq!((event.id.as_str(), event.source.as_str()), ("7", "s"));
     }
 
     #[test]
     fn an_answer_without_a_type_is_the_codes_fault() {
-        let error = event(json!({"data": 3}), "w1").unwrap_err();
+        let error = answer(json!({"data": 3}), "w1").unwrap_err();
         assert_eq!(error.kind(), "failed");
         assert!(error.to_string().contains("\"type\""), "{error}");
     }
