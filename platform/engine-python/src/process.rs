@@ -74,7 +74,9 @@ impl Launch {
             process.send(self.first_frame(context, code)?)?;
             match process.next().await {
                 Said::Frame(FromWorker::Ready) => Ok(()),
-                Said::Frame(FromWorker::Error { id: None, message }) => Err(EngineError::Load(message)),
+                Said::Frame(FromWorker::Error { id: None, message }) => {
+                    Err(EngineError::Load(stderr::printable(message.as_bytes())))
+                }
                 Said::Frame(_) => Err(EngineError::Crashed("it spoke before it was ready".to_owned())),
                 Said::Nonsense(why) => Err(EngineError::Crashed(why)),
                 Said::End => Err(process.end().await),

@@ -32,6 +32,9 @@ pub struct PythonSettings {
     pub frame_limit: usize,
     /// Threads of one process; one with more is killed.
     pub max_threads: u64,
+    /// Processor time that a process may use while it has no event, beyond a tenth of a processor; one that uses more,
+    /// with a thread that it left behind, is killed.
+    pub idle_cpu: Duration,
     /// What one process may use of the machine.
     pub limits: Limits,
     /// Which modules may be imported.
@@ -64,6 +67,7 @@ impl Default for PythonSettings {
             queue: 64,
             frame_limit: 8 << 20,
             max_threads: 64,
+            idle_cpu: Duration::from_secs(2),
             limits: Limits::default(),
             imports: Imports::default(),
             site_packages: Vec::new(),

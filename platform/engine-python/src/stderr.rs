@@ -102,9 +102,9 @@ impl Window {
     }
 }
 
-/// Text that cannot steer a terminal.
-fn printable(line: &[u8]) -> String {
-    String::from_utf8_lossy(line)
+/// What a worker says, cut to a length and without what steers a terminal.
+pub(crate) fn printable(line: &[u8]) -> String {
+    String::from_utf8_lossy(&line[..line.len().min(2 * LINE)])
         .trim_end()
         .chars()
         .map(|char| if char.is_control() { '\u{fffd}' } else { char })

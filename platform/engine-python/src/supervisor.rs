@@ -15,12 +15,13 @@ use tracing::{info, warn};
 use crate::frames::{self, FromWorker};
 use crate::process::{Launch, Process, Said};
 use crate::settings::PythonSettings;
+use crate::stderr::printable;
 
 /// How often a process is looked at while events run, and while none do.
 const LOOK_BUSY: Duration = Duration::from_millis(250);
 const LOOK_IDLE: Duration = Duration::from_secs(2);
-/// A process without events that uses more than half a processor for so many looks is killed.
-const IDLE_LOOKS: u32 = 5;
+/// What a process without events may use of a processor for ever: one part in so many.
+const IDLE_SHARE: u32 = 10;
 /// How often an event is given to a process; a second time if the first one ended through no fault of it.
 const ATTEMPTS: u8 = 2;
 
@@ -69,7 +70,9 @@ struct InFlight {
 struct Watch {
     next: Instant,
     cpu: Duration,
-    hot: u32,
+    // Processor time without events beyond the share that is free.
+    burnt: Duration,
+    looked: Instant,
     pinged: Option<Instant>,
     last_word: Instant,
 }
@@ -238,7 +241,7 @@ impl Supervisor {
             FromWorker::Error {
                 id: Some(id),
                 message,
-            } => (id, Err(EngineError::Failed(message))),
+            } => (id, Err(EngineError::Failed(printable(message.as_bytes())))),
             FromWorker::Pong if watch.pinged.take().is_some() => return Ok(()),
             FromWorker::Pong | FromWorker::Ready | FromWorker::Error { id: None, .. } => {
                 return Err("it spoke out of turn".to_owned());
@@ -272,13 +275,15 @@ impl Supervisor {
             let (threads, limit) = (usage.threads, settings.max_threads);
             return Some(Err(format!("it had {threads} threads; {limit} are allowed")));
         }
-        watch.hot = if idle && usage.cpu.saturating_sub(watch.cpu) > look_idle(settings) / 2 {
-            watch.hot + 1
+        let used = usage.cpu.saturating_sub(watch.cpu);
+        let free = now.duration_since(watch.looked) / IDLE_SHARE;
+        (watch.cpu, watch.looked) = (usage.cpu, now);
+        watch.burnt = if idle {
+            (watch.burnt + used).saturating_sub(free)
         } else {
-            0
+            Duration::ZERO
         };
-        watch.cpu = usage.cpu;
-        if watch.hot >= IDLE_LOOKS {
+        if watch.burnt > settings.idle_cpu {
             return Some(Err("it used a processor while it had no event".to_owned()));
         }
         if idle && usage.cpu > settings.limits.cpu / 2 {
@@ -347,7 +352,8 @@ impl Watch {
         Self {
             next: now + LOOK_BUSY,
             cpu: Duration::ZERO,
-            hot: 0,
+            burnt: Duration::ZERO,
+            looked: now,
             pinged: None,
             last_word: now,
         }

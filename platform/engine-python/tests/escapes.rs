@@ -15,10 +15,16 @@ use outrigger_platform_sandbox::Identity;
 use serde_json::{Value, json};
 use support::{DOUBLE, ask, assert_serves, bare, confines, load_with, settings};
 
-/// Events may take this long; attempts that never end cost a test as much.
+/// Attempts that never end cost a test as much.
 const TIMEOUT: Duration = Duration::from_millis(1500);
 
 static BARE: LazyLock<PythonEngine> = LazyLock::new(|| engine(bare()));
+static HASTY: LazyLock<PythonEngine> = LazyLock::new(|| {
+    engine(PythonSettings {
+        timeout: TIMEOUT,
+        ..bare()
+    })
+});
 static WALLED: LazyLock<PythonEngine> = LazyLock::new(|| engine(settings()));
 /// As the tests' own user even if that is root: without capabilities, and behind the same walls.
 static SAME_USER: LazyLock<PythonEngine> = LazyLock::new(|| {
@@ -37,7 +43,6 @@ static TREASURE: LazyLock<tempfile::NamedTempFile> = LazyLock::new(|| {
 
 fn engine(settings: PythonSettings) -> PythonEngine {
     PythonEngine::new(PythonSettings {
-        timeout: TIMEOUT,
         first_pause: Duration::from_millis(1),
         ..settings
     })
@@ -155,7 +160,7 @@ macro_rules! ends_the_process {
             if !confines() {
                 return;
             }
-            let (worker, got) = tried(&BARE, $body).await;
+            let (worker, got) = tried(&HASTY, $body).await;
             let error = got.unwrap_err();
             assert_eq!(error.kind(), $kind, "{error}");
             assert!(error.to_string().contains($words), "{error}");
@@ -203,13 +208,14 @@ refused! {
     reading_the_first_process_is_refused, "EACCES", "return open('/proc/1/environ').read()";
     reading_the_hosts_memory_is_refused, "EACCES", "return open('/proc/%d/mem' % MANAGER, 'rb').read(1)";
     reading_through_proc_self_root_is_refused, "EACCES", "return open('/proc/self/root/etc/passwd').read()";
-    reading_through_proc_self_cwd_is_refused, "EACCES", "return open('/proc/self/cwd/Cargo.toml').read()";
+    reading_through_proc_self_cwd_is_refused, "EACCES", "return open('/proc/self/cwd/etc/passwd').read()";
     reading_upwards_out_of_the_library_is_refused, "EACCES",
         "return open(os.path.dirname(os.__file__) + '/../../../etc/passwd').read()";
     reading_what_everybody_may_read_is_refused, "EACCES", "return open(TREASURE).read()";
     listing_the_root_is_refused, "EACCES", "return os.listdir('/')";
     listing_homes_is_refused, "EACCES", "return os.listdir('/home')";
     listing_descriptors_is_refused, "EACCES", "return os.listdir('/proc/self/fd')";
+    following_the_hosts_links_is_refused, "EACCES", "return os.readlink('/proc/%d/exe' % MANAGER)";
     reading_a_disk_is_refused, "EACCES" | "ENOENT", "return open('/dev/mem', 'rb').read(1)";
     writing_what_everybody_may_write_is_refused, "EACCES", "return open(TREASURE, 'w').write('mine')";
     appending_is_refused, "EACCES", "return open(TREASURE, 'a').write('mine')";
@@ -420,6 +426,65 @@ async fn a_huge_answer_is_refused() {
 }
 
 #[tokio::test]
+async fn a_forged_error_neither_floods_nor_steers() {
+    if !confines() {
+        return;
+    }
+    let body = "
+        import json, time
+        body = json.dumps({'type': 'error', 'id': '1', 'message': '\\x1b[2J' + 'x' * 4000000}).encode()
+        os.write(0, len(body).to_bytes(4, 'big') + body[:65536])
+        rest = body[65536:]
+        while rest: rest = rest[os.write(0, rest):]
+        time.sleep(1e6)";
+    let (worker, got) = tried(&HASTY, body).await;
+    let words = got.unwrap_err().to_string();
+    assert!(
+        words.len() < 5000 && !words.contains('\x1b'),
+        "{} bytes",
+        words.len()
+    );
+    let begin = Instant::now();
+    while ask(&worker, json!("innocent")).await != Ok(json!("innocent")) {
+        assert!(begin.elapsed() < Duration::from_secs(10));
+    }
+}
+
+#[tokio::test]
+async fn the_working_folder_tells_nothing() {
+    if !confines() {
+        return;
+    }
+    let code = "import os\ndef Process(event):\n    return {'type': 'a', 'data': os.getcwd()}";
+    let worker = load(&BARE, code.to_owned()).await.unwrap();
+    assert_eq!(ask(&worker, json!(0)).await, Ok(json!("/")));
+}
+
+#[tokio::test]
+async fn a_thread_left_behind_that_burns_a_processor_is_ended() {
+    if !confines() {
+        return;
+    }
+    let engine = engine(PythonSettings {
+        ping_every: Duration::from_millis(200),
+        idle_cpu: Duration::from_millis(300),
+        ..bare()
+    });
+    let code = "import os, threading\n\
+                def burn():\n    while True: pass\n\
+                def Process(event):\n    threading.Thread(target=burn, daemon=True).start()\n    \
+                return {'type': 'a', 'data': os.getpid()}";
+    let worker = load(&engine, code.to_owned()).await.unwrap();
+    let first = ask(&worker, json!(0)).await.unwrap();
+    let begin = Instant::now();
+    while std::path::Path::new(&format!("/proc/{first}")).exists() {
+        assert!(begin.elapsed() < Duration::from_secs(60));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_ne!(ask(&worker, json!(0)).await.unwrap(), first);
+}
+
+#[tokio::test]
 async fn answering_twice_is_refused() {
     if !confines() {
         return;
@@ -447,7 +512,7 @@ async fn stealing_events_from_the_control_socket_ends_in_its_own_time() {
                 def Process(event):\n    if event['data'] == 'steal':\n        \
                 for _ in range(8): threading.Thread(target=steal, daemon=True).start()\n    \
                 return {'type': 'a', 'data': event['data']}";
-    let worker = load(&BARE, code.to_owned()).await.unwrap();
+    let worker = load(&HASTY, code.to_owned()).await.unwrap();
     assert_eq!(ask(&worker, json!("steal")).await, Ok(json!("steal")));
     let begin = Instant::now();
     while ask(&worker, json!("innocent")).await != Ok(json!("innocent")) {
@@ -653,7 +718,7 @@ async fn the_others_are_served_meanwhile() {
         ),
     ] {
         let code = format!("{}{}{RUN}", prelude(), attempt(body));
-        let hostile = load(&BARE, code).await.unwrap();
+        let hostile = load(&HASTY, code).await.unwrap();
         let calm = load(&WALLED, DOUBLE.to_owned()).await.unwrap();
         let attacks = tokio::spawn(async move {
             futures::future::join_all((0..4).map(|_| ask(&hostile, json!("attempt")))).await

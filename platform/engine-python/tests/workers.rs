@@ -293,6 +293,28 @@ async fn answers_that_take_long_to_read_arrive() {
 }
 
 #[tokio::test]
+async fn a_process_is_replaced_before_its_processor_time_is_up() {
+    if !confines() {
+        return;
+    }
+    let mut settings = PythonSettings {
+        ping_every: Duration::from_millis(200),
+        ..bare()
+    };
+    settings.limits.cpu = Duration::from_secs(2);
+    let code = "import os, time\ndef Process(event):\n    \
+                while time.process_time() < event['data']: pass\n    return {'type': 'a', 'data': os.getpid()}";
+    let engine = load_with(settings, code).await.unwrap();
+    let first = ask(&engine, json!(1.1)).await.unwrap();
+    let begin = Instant::now();
+    while std::path::Path::new(&format!("/proc/{first}")).exists() {
+        assert!(begin.elapsed() < Duration::from_secs(10));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_ne!(ask(&engine, json!(0)).await.unwrap(), first);
+}
+
+#[tokio::test]
 async fn closing_waits_for_events_under_way() {
     if !confines() {
         return;

@@ -53,7 +53,7 @@ pub struct Streams {
 }
 
 impl Launcher {
-    /// A launcher that starts `program`, as a rule the host's own binary (`/proc/self/exe`).
+    /// A launcher that starts `program`, an absolute path, as a rule of the host's own binary (`/proc/self/exe`).
     ///
     /// # Errors
     /// If no thread can be started.
@@ -90,6 +90,7 @@ impl Launcher {
             .args([OsString::from(ARGUMENT), std::process::id().to_string().into()])
             .arg(serde_json::to_string(policy)?)
             .env_clear()
+            .current_dir("/")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
