@@ -11,9 +11,11 @@ use crate::pipeline::{Results, results_topics};
 /// The wait before a broken stream is opened anew.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Reads results for `span`, through restarts of the gateway, and tells the sums every second to `each`.
+/// Reads results for `span`, through restarts of the gateway, and tells the sums every second to `each`. Ticks of before
+/// it began do not count: the first reader of a topic gets what waited there.
 pub async fn watch(gateway: &GatewayClient, span: Duration, mut each: impl FnMut(&Report)) -> Report {
     let mut ledger = Ledger::default();
+    let began = now_ns();
     let mut second = tokio::time::interval(Duration::from_secs(1));
     second.reset();
     let over = tokio::time::sleep(span);
@@ -39,10 +41,10 @@ pub async fn watch(gateway: &GatewayClient, span: Duration, mut each: impl FnMut
                 () = &mut over => return ledger.report(),
             };
             let Ok(Some(event)) = event else { break };
-            let now = i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
+            let now = now_ns();
             match Results::read(&event.data) {
                 Ok(Results(results)) => {
-                    for result in results {
+                    for result in results.iter().filter(|result| result.tick.event_time_ns >= began) {
                         ledger.record(&result.tick, now);
                     }
                 }
@@ -50,4 +52,8 @@ pub async fn watch(gateway: &GatewayClient, span: Duration, mut each: impl FnMut
             }
         }
     }
+}
+
+fn now_ns() -> i64 {
+    i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
 }

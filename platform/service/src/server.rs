@@ -8,21 +8,25 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
+use axum::routing::post;
+use http::Uri;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use outrigger_kit::health::{Health, HealthStatus};
-use outrigger_platform_wire::{API_VERSION, API_VERSION_HEADER, DESCRIPTORS};
+use outrigger_platform_wire::{API_VERSION, API_VERSION_HEADER, DESCRIPTORS, REFLECTION_BEHIND_SIDECAR};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::{Code, Status};
 use tonic_health::ServingStatus;
+use tower_service::Service as _;
 
 use crate::status::reasoned;
 
+const REFLECTION_V1: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 /// How often the health service looks at the service's health.
 const HEALTH_PERIOD: Duration = Duration::from_secs(1);
 /// The head of a request over HTTP/1.1 has to come within this.
@@ -83,7 +87,7 @@ fn mismatch(client: &str) -> Status {
     )
 }
 
-/// Reflection (v1 and v1alpha) over the platform's descriptors.
+/// Reflection over the platform's descriptors: v1, v1alpha, and v1 by the name that sidecars pass on.
 ///
 /// # Errors
 /// If the descriptors cannot be read; they are built in.
@@ -98,8 +102,20 @@ pub fn reflection(names: &[&str]) -> Result<Router, tonic_reflection::server::Er
         }
         builder
     };
+    let behind_sidecar = builder().build_v1()?;
     let routes = Routes::new(builder().build_v1()?).add_service(builder().build_v1alpha()?);
-    Ok(routes.into_axum_router().reset_fallback())
+    let again = post(move |mut request: Request| {
+        let mut service = behind_sidecar.clone();
+        async move {
+            *request.uri_mut() = Uri::from_static(REFLECTION_V1);
+            let Ok(answer) = service.call(request).await;
+            answer
+        }
+    });
+    Ok(routes
+        .into_axum_router()
+        .reset_fallback()
+        .route(REFLECTION_BEHIND_SIDECAR, again))
 }
 
 /// The standard health service; it follows the service's readiness until `stop`.

@@ -18,6 +18,10 @@ pub const API_VERSION: &str = "1.0.0";
 /// The metadata key, or HTTP header, that carries a client's version of the contract.
 pub const API_VERSION_HEADER: &str = "x-api-version";
 
+/// Where the services answer reflection a second time, in the messages of `grpc.reflection.v1`. A Dapr sidecar has
+/// reflection of its own and so never passes the standard call on to its app; of this name it knows nothing.
+pub const REFLECTION_BEHIND_SIDECAR: &str = "/virtufin.reflection.v1.ServerReflection/ServerReflectionInfo";
+
 /// Encoded `google.protobuf.FileDescriptorSet` of the platform's files and all that they import.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 

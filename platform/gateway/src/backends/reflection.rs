@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
+use outrigger_platform_wire::REFLECTION_BEHIND_SIDECAR;
 use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint};
 use prost_reflect::DescriptorPool;
@@ -20,8 +21,10 @@ use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse};
 
-/// Newest first; the messages are the same in both.
-const PATHS: [&str; 2] = [
+/// The platform's own name first: a sidecar passes it on, while it answers the standard ones itself. Then the newest;
+/// the messages are the same in all.
+const PATHS: [&str; 3] = [
+    REFLECTION_BEHIND_SIDECAR,
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
@@ -133,6 +136,12 @@ where
             .map(|service| service.name)
             .filter(|name| !name.starts_with("grpc.reflection."))
             .collect();
+        if services.contains("dapr.proto.runtime.v1.Dapr") {
+            return Err(Status::failed_precondition(
+                "the sidecar tells of itself, not of the app: give grpc.host and grpc.port, where the app's reflection is asked",
+            )
+            .into());
+        }
         if services.len() > self.limits.services {
             return Err(ReflectionError::TooMuch(format!(
                 "{} services",
