@@ -72,7 +72,6 @@ function show(result) {
     const price = Number(tick.price);
     line.up = price > line.price;
     line.price = price;
-    line.shown = tick.price;
     line.average = tick.average;
     line.changed = true;
     const last = line.points.at(-1);
@@ -87,7 +86,7 @@ function draw() {
     if (!line.changed) continue;
     line.changed = false;
     const price = line.line.querySelector(".price");
-    price.textContent = line.shown;
+    price.textContent = line.price.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 8 });
     price.className = `price ${line.up ? "up" : "down"}`;
     setTimeout(() => (price.className = "price"), 120);
     line.line.querySelector(".average").textContent = line.average.toFixed(2);

@@ -49,10 +49,10 @@ async fn prices_of_both_exchanges_move_on_the_page() {
             "Number(document.querySelector('#ticks').textContent) > 100",
         )
         .await;
-    let missing = browser
-        .run(&window, "return document.querySelector('#missing').textContent")
+    // Ticks pass one another on the way, so for a moment one may be missing.
+    browser
+        .wait(&window, "document.querySelector('#missing').textContent === '0'")
         .await;
-    assert_eq!(missing, "0", "ticks that did not arrive");
     if let Ok(folder) = std::env::var("MARKET_PICTURES") {
         std::fs::write(format!("{folder}/market.png"), browser.picture(&window).await).unwrap();
     }

@@ -38,6 +38,12 @@ pub(crate) fn programs() -> Option<PathBuf> {
     Some(folder)
 }
 
+/// Whether limits of seconds say something about the programs: `MARKET_TEST_PROGRAMS` names a folder of optimised ones,
+/// from the workspace's on.
+pub(crate) fn optimised() -> bool {
+    env::var_os("MARKET_TEST_PROGRAMS").is_some() || !cfg!(debug_assertions)
+}
+
 /// A running pipeline; dropping it ends it.
 pub(crate) struct Pipeline {
     outrigger: Child,
