@@ -3,7 +3,7 @@
 Run by `cargo xtask sdks` inside its virtual environment (python/requirements.txt). Prints what differs from the tree;
 writes it only when told so.
 
-    generate.py [--write] [--protoc-gen-es PATH] [--csharp PROTOC GRPC_CSHARP_PLUGIN]
+    generate.py [--write] [--protoc-gen-es PATH] [--csharp PROTOC GRPC_CSHARP_PLUGIN] [--flatc PATH]
 """
 
 import argparse
@@ -125,6 +125,24 @@ def csharp(scratch, compiler, plugin):
     return out
 
 
+def flatbuffers(scratch, flatc):
+    """`{path: text}` of what comes from the FlatBuffers schemas (requirement J5.2)."""
+    schemas = sorted((ROOT / "platform/flatbuffers/schema").glob("*.fbs"))
+    homes = {
+        "rust": (["--gen-all"], ROOT / "platform/flatbuffers/src/generated"),
+        "python": (["--gen-onefile"], SDKS / "python/virtufin-core/src/virtufin_core/flatbuffers"),
+        "ts": (["--gen-all"], SDKS / "typescript/virtufin-core/src/flatbuffers"),
+    }
+    out = {}
+    for language, (options, home) in homes.items():
+        place = scratch / language
+        run([flatc, f"--{language}", *options, "-o", place, *schemas])
+        for path in sorted(place.rglob("*")):
+            if path.is_file() and path.suffix != ".pyi":
+                out[home / path.relative_to(place)] = path.read_text()
+    return out
+
+
 TYPES = {
     number: name.removeprefix("TYPE_").lower() for name, number in descriptor_pb2.FieldDescriptorProto.Type.items()
 }
@@ -170,7 +188,7 @@ def structure(scratch):
 
 def folders(made):
     """Folders that hold nothing but generated files."""
-    return {path.parent for path in made if path.parent.name in ("proto", "Generated")}
+    return {path.parent for path in made if path.parent != SDKS}
 
 
 def main():
@@ -178,17 +196,20 @@ def main():
     arguments.add_argument("--write", action="store_true")
     arguments.add_argument("--protoc-gen-es", type=lambda path: pathlib.Path(path).absolute())
     arguments.add_argument("--csharp", nargs=2, metavar=("PROTOC", "PLUGIN"))
+    arguments.add_argument("--flatc", type=pathlib.Path)
     arguments = arguments.parse_args()
 
     with tempfile.TemporaryDirectory() as scratch:
         scratch = pathlib.Path(scratch)
-        for language in ("python", "typescript", "csharp", "structure"):
+        for language in ("python", "typescript", "csharp", "flatbuffers", "structure"):
             (scratch / language).mkdir()
         made = python(scratch / "python") | structure(scratch / "structure")
         if arguments.protoc_gen_es:
             made |= typescript(scratch / "typescript", arguments.protoc_gen_es)
         if arguments.csharp:
             made |= csharp(scratch / "csharp", *arguments.csharp)
+        if arguments.flatc:
+            made |= flatbuffers(scratch / "flatbuffers", arguments.flatc)
 
     kept = {"__init__.py", "py.typed"}
     stale = [

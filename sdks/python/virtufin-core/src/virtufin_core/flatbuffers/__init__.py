@@ -1,0 +1,1 @@
+"""Generated from the schemas; see sdks/generate.py."""
