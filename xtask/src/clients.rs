@@ -10,7 +10,7 @@ use std::{
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -22,7 +22,7 @@ use crate::{
         guard::{Guard, Program},
         http::free_ports,
     },
-    python, repo,
+    node, python, repo,
     services::Services,
 };
 
@@ -30,8 +30,6 @@ use crate::{
 const CLIENTS: &str = "tests/clients";
 /// A client that has not ended by then hangs.
 const LIMIT: Duration = Duration::from_secs(100);
-/// The oldest Node.js that will do.
-const NODE: u32 = 20;
 /// Where stores that only we embed are replaced.
 const REDIS: &str = "OUTRIGGER_TEST_REDIS";
 
@@ -295,50 +293,10 @@ fn prepare_python(folder: &Path) -> Result<Command, String> {
 }
 
 fn prepare_node(folder: &Path) -> Result<Command, String> {
-    for (program, packages) in [("node", "nodejs"), ("npm", "npm")] {
-        if repo::which(program).is_none() {
-            return Err(format!("{program} is not here (apt-get install {packages})"));
-        }
-    }
-    // What the SDK's gRPC libraries ask for.
-    let version = repo::output("node", &["--version"]).unwrap_or_default();
-    if major(&version).is_none_or(|major| major < NODE) {
-        return Err(format!("node is {version}, and the SDK needs {NODE} or newer"));
-    }
-    let lock = folder.join("package-lock.json");
-    let wanted = fs::read_to_string(&lock).map_err(|error| format!("package-lock.json: {error}"))?;
-    let stamp = folder.join("node_modules/.installed.json");
-    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
-        return Ok(node(folder));
-    }
-    // Nothing of a package runs while it is installed.
-    let installed = Command::new("npm")
-        .args([
-            "ci",
-            "--ignore-scripts",
-            "--no-audit",
-            "--no-fund",
-            "--loglevel=error",
-        ])
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .status();
-    if !installed.is_ok_and(|status| status.success()) {
-        return Err("npm cannot install the packages of package-lock.json here".to_owned());
-    }
-    fs::write(&stamp, wanted).map_err(|error| format!("{}: {error}", stamp.display()))?;
-    Ok(node(folder))
-}
-
-/// The `20` of `v20.1.0`.
-fn major(version: &str) -> Option<u32> {
-    version.strip_prefix('v')?.split('.').next()?.parse().ok()
-}
-
-fn node(folder: &Path) -> Command {
+    node::prepare(folder)?;
     let mut program = Command::new("node");
     program.arg("main.js").current_dir(folder);
-    program
+    Ok(program)
 }
 
 fn prepare_rust(folder: &Path) -> Result<Command, String> {
@@ -424,11 +382,6 @@ mod tests {
             }
         );
         assert!(table(&[("x", tally)]).contains("| x | 1 | 1: c | 1: d |"));
-    }
-
-    #[test]
-    fn the_major_version_of_node_is_read() {
-        assert_eq!((major("v20.19.1"), major("")), (Some(20), None));
     }
 
     #[test]

@@ -23,10 +23,12 @@ mod house;
 mod images;
 mod market;
 mod newcomer;
+mod node;
 mod process;
 mod python;
 mod repo;
 mod scale;
+mod sdks;
 mod services;
 mod setup;
 mod test;
@@ -69,6 +71,12 @@ const VERBS: &[Verb] = &[
         "clients",
         "run the SDKs of Dapr, as published, beside our sidecars [--only python,node,rust] [--daprd PATH] [--profile P]",
         clients::run,
+    ),
+    (
+        "sdks",
+        "check, generate and test the clients of the platform services [--check] [--write] [--test] \
+         [--only rust,python,typescript,csharp]",
+        sdks::run,
     ),
     ("house", "layers, file lengths and links only", house::run),
     (

@@ -4,7 +4,7 @@ use std::thread;
 
 use anyhow::anyhow;
 
-use crate::{args::Args, clients, house, python, repo, services::Services};
+use crate::{args::Args, clients, house, python, repo, sdks, services::Services};
 
 /// House rules first (a second), then all crates beside real servers, then the example in Python and other makers' clients.
 pub(crate) fn run(mut args: Args) -> anyhow::Result<()> {
@@ -45,8 +45,9 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<()> {
         python::test()?;
     }
     if no_clients {
-        println!("==> tests/clients: skipped by --no-clients");
+        println!("==> tests/clients, sdks: skipped by --no-clients");
         return Ok(());
     }
-    clients::test()
+    clients::test()?;
+    sdks::test()
 }

@@ -150,11 +150,11 @@ async fn tags_are_passed_on() {
         value: String::new(),
         found: true,
     };
-    server.answer("get_tag", found);
+    server.answer("get_tag", &found);
     assert_eq!(workers.get_tag("w", "a").await.unwrap(), Some(String::new()));
     sockets.set_tags("c", tags.clone()).await.unwrap();
     assert_eq!(server.last::<SetTagsRequest>("set_tags").tags, tags);
-    server.answer("get_tags", GetTagsResponse { tags: tags.clone() });
+    server.answer("get_tags", &GetTagsResponse { tags: tags.clone() });
     assert_eq!(workers.get_tags("w").await.unwrap(), tags);
     assert_eq!(sockets.get_tags("c").await.unwrap(), tags);
 }

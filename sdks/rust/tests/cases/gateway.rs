@@ -74,7 +74,7 @@ fn types_can_be_imported() {
 async fn sides_of_a_schema_are_an_enum() {
     let (server, client) = connected().await;
     let schema = Some(MethodSchema::default());
-    server.answer("get_method_schema", GetMethodSchemaResponse { schema });
+    server.answer("get_method_schema", &GetMethodSchemaResponse { schema });
     for (side, name) in [(Side::Input, "input"), (Side::Output, "output")] {
         client.get_method_schema("a", "Do", side).await.unwrap();
         let request: GetMethodSchemaRequest = server.last("get_method_schema");
@@ -269,7 +269,7 @@ async fn call_all(server: &Server, client: &GatewayClient) {
     };
     server.answer(
         "invoke",
-        InvokeResponse {
+        &InvokeResponse {
             success: true,
             response_data: (&b"out"[..]).into(),
             ..InvokeResponse::default()
@@ -278,7 +278,7 @@ async fn call_all(server: &Server, client: &GatewayClient) {
     assert_eq!(&client.invoke("a", "Do", &b"in"[..]).await.unwrap()[..], b"out");
     server.answer(
         "invoke_json",
-        InvokeJsonResponse {
+        &InvokeJsonResponse {
             success: true,
             response_data: "{}".to_owned(),
             ..InvokeJsonResponse::default()
@@ -288,7 +288,7 @@ async fn call_all(server: &Server, client: &GatewayClient) {
     client.list_services().await.unwrap();
     client.list_methods("a").await.unwrap();
     let schema = Some(MethodSchema::default());
-    server.answer("get_method_schema", GetMethodSchemaResponse { schema });
+    server.answer("get_method_schema", &GetMethodSchemaResponse { schema });
     client.get_method_schema("a", "Do", Side::Output).await.unwrap();
     drop(
         client
@@ -296,7 +296,7 @@ async fn call_all(server: &Server, client: &GatewayClient) {
             .await
             .unwrap(),
     );
-    server.answer("publish_event", PublishResponse { status: ok() });
+    server.answer("publish_event", &PublishResponse { status: ok() });
     client.publish_event(PublishRequest::default()).await.unwrap();
     drop(client.subscribe(["t"]).await.unwrap());
     client.unsubscribe("s1").await.unwrap();
@@ -308,7 +308,7 @@ async fn call_all(server: &Server, client: &GatewayClient) {
         status: ok(),
         etag: "2".to_owned(),
     };
-    server.answer("save_state", answer);
+    server.answer("save_state", &answer);
     assert_eq!(client.save_state(SaveStateRequest::default()).await.unwrap(), "2");
     assert_eq!(client.get_state("svc", "k").await.unwrap(), None);
     let answer = GetStateResponse {
@@ -316,7 +316,7 @@ async fn call_all(server: &Server, client: &GatewayClient) {
         value: "v".to_owned(),
         etag: "1".to_owned(),
     };
-    server.answer("get_state", answer);
+    server.answer("get_state", &answer);
     let stored = Stored {
         value: "v".to_owned(),
         etag: "1".to_owned(),
@@ -331,7 +331,7 @@ async fn call_all(server: &Server, client: &GatewayClient) {
     client.delete_state(DeleteStateRequest::default()).await.unwrap();
     client.list_config_services().await.unwrap();
     let service = Some(ConfigService::default());
-    server.answer("get_service", GetConfigServiceResponse { service });
+    server.answer("get_service", &GetConfigServiceResponse { service });
     client.get_config_service("b").await.unwrap();
     assert_eq!(server.last::<GetConfigServiceRequest>("get_service").name, "b");
 }
@@ -346,7 +346,7 @@ async fn every_call_is_passed_on_and_a_status_inside_an_answer_is_an_error() {
         status: "ABORTED".to_owned(),
         message: "stale".to_owned(),
     });
-    server.answer("delete_state", DeleteStateResponse { status });
+    server.answer("delete_state", &DeleteStateResponse { status });
     let error = client
         .delete_state(DeleteStateRequest::default())
         .await
@@ -380,7 +380,7 @@ async fn a_backend_is_called_by_name() {
     let (server, client) = connected().await;
     server.answer(
         "invoke_json",
-        InvokeJsonResponse {
+        &InvokeJsonResponse {
             success: true,
             response_data: r#"{"workers":[{"id":"w1"}]}"#.to_owned(),
             ..InvokeJsonResponse::default()
@@ -401,7 +401,7 @@ async fn an_error_of_a_backend_called_by_name_keeps_its_status() {
     let (server, client) = connected().await;
     server.answer(
         "invoke_json",
-        InvokeJsonResponse {
+        &InvokeJsonResponse {
             status: "NOT_FOUND".to_owned(),
             message: "no such worker".to_owned(),
             ..InvokeJsonResponse::default()

@@ -67,7 +67,7 @@ impl Server {
     }
 
     /// Has a method answer so; an empty message where nothing was said.
-    pub(crate) fn answer(&self, method: &'static str, answer: impl Message) {
+    pub(crate) fn answer(&self, method: &'static str, answer: &impl Message) {
         let answer = Ok(answer.encode_to_vec());
         self.script.lock().unwrap().answers.insert(method, answer);
     }

@@ -144,7 +144,7 @@ fn schema_of_send_request() {
 async fn fields_of_send_request_are_filled() {
     let (server, client) = connected().await;
     let response = (&b"pong"[..]).into();
-    server.answer("send", SendResponse { response });
+    server.answer("send", &SendResponse { response });
     let answer = client.send("c", &b"x"[..], "text/plain", Some(Duration::from_millis(500)));
     assert_eq!(&answer.await.unwrap()[..], b"pong");
     let request: SendRequest = server.last("send");

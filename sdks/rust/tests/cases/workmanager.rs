@@ -60,7 +60,7 @@ async fn every_method_of_the_contract_is_there() {
     client.delete_worker("w").await.unwrap();
     client.start_worker("w").await.unwrap();
     client.stop_worker("w").await.unwrap();
-    server.answer("recover_workers", RecoverWorkersResponse { recovered_count: 3 });
+    server.answer("recover_workers", &RecoverWorkersResponse { recovered_count: 3 });
     assert_eq!(client.recover_workers().await.unwrap(), 3);
     client.get_worker_history("w").await.unwrap();
     client.load_code_from_content("w", &b"code"[..]).await.unwrap();
@@ -255,7 +255,7 @@ async fn an_error_of_create_worker_is_typed() {
 #[tokio::test]
 async fn calls_go_over_a_channel_of_ones_own() {
     let server = Server::start().await;
-    server.answer("create_worker", CreateWorkerResponse { id: text() });
+    server.answer("create_worker", &CreateWorkerResponse { id: text() });
     let channel = Endpoint::from_shared(at(&server).address())
         .unwrap()
         .connect_lazy();
