@@ -96,7 +96,7 @@ pub fn definition() -> Definition {
                 &["KEEP_ALIVE_MILLISECONDS"],
                 "20000",
                 (100, 600_000),
-                "from one HTTP/2 ping to the next, and the wait for its answer",
+                "on the gRPC-Web port: from one HTTP/2 ping to the next, and the wait for its answer",
             ),
         ],
     }

@@ -35,8 +35,8 @@ pub fn routes(api: GatewayApi, own: impl Upstream, live: Arc<LiveRoutes>) -> Rou
 async fn answer(own: &Transcoder, upstream: &dyn Upstream, live: &LiveRoutes, request: Request) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path());
     // Another method at one of our paths is for us to refuse, unless a backend has it.
-    let ours = own.matches(&method, path) || !own.methods(path).is_empty();
-    if ours && !(live.matches(&method, path) && !own.matches(&method, path)) {
+    let refused = || !own.methods(path).is_empty() && !live.matches(&method, path);
+    if own.matches(&method, path) || refused() {
         own.handle(upstream, request).await
     } else {
         live.handle(request).await

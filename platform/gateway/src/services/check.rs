@@ -119,7 +119,7 @@ mod tests {
     use super::*;
     use crate::services::Route;
 
-    fn mistakes(service: Value) -> Vec<String> {
+    fn mistakes(service: &Value) -> Vec<String> {
         services(json!({"services": [service]})).unwrap_err()
     }
 
@@ -154,7 +154,7 @@ mod tests {
             "127.0.0.1.example.com",
             "::ffff:10.0.0.1",
         ] {
-            let found = mistakes(json!({"name": "a", "grpc": {"host": host, "port": 1}}));
+            let found = mistakes(&json!({"name": "a", "grpc": {"host": host, "port": 1}}));
             assert!(found[0].contains("tls block"), "{host}: {found:?}");
         }
         for host in [

@@ -7,11 +7,18 @@ use serde_json::Value;
 
 /// What is stored for a text.
 pub(crate) fn stored(text: &str) -> Value {
-    match serde_json::from_str::<Value>(text) {
-        Ok(value @ (Value::Object(_) | Value::Array(_))) => value,
-        Ok(value @ (Value::Number(_) | Value::Bool(_))) if value.to_string() == text => value,
-        _ => Value::from(text),
-    }
+    let Ok(value) = serde_json::from_str::<Value>(text) else {
+        return Value::from(text);
+    };
+    let as_json = match &value {
+        Value::Object(_) | Value::Array(_) => true,
+        Value::Number(_) | Value::Bool(_) => {
+            let written = value.to_string();
+            written == text
+        }
+        Value::String(_) | Value::Null => false,
+    };
+    if as_json { value } else { Value::from(text) }
 }
 
 /// The text of what is stored.

@@ -174,7 +174,12 @@ impl StreamingService<Bytes> for Method {
     fn call(&mut self, request: tonic::Request<Streaming<Bytes>>) -> Self::Future {
         let (shop, method) = (self.shop.clone(), self.method.clone());
         Box::pin(async move {
-            let said = request.metadata().get("x-say").cloned();
+            let told = [
+                ("x-say", "x-said"),
+                ("dapr-app-id", "x-app-id"),
+                ("dapr-api-token", "x-token"),
+            ]
+            .map(|(asked, told)| (request.metadata().get(asked).cloned(), told));
             let mut asks = request.into_inner();
             let answers: Answers = match method.as_str() {
                 "Chat" => asks.boxed(),
@@ -192,8 +197,10 @@ impl StreamingService<Bytes> for Method {
                 }
             };
             let mut response = tonic::Response::new(answers);
-            if let Some(said) = said {
-                response.metadata_mut().insert("x-said", said);
+            for (value, name) in told {
+                if let Some(value) = value {
+                    response.metadata_mut().insert(name, value);
+                }
             }
             Ok(response)
         })
