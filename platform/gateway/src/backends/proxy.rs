@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::body::Body as HttpBody;
 use axum::response::Response;
 use http::{HeaderName, Request, header};
+use http_body_util::{BodyStream, StreamBody};
 use tonic::Status;
 use tonic::body::Body;
 use tower::{Service as _, ServiceExt as _};
@@ -15,9 +16,10 @@ use super::{Backends, is_plumbing};
 /// The metadata key by which a caller names the backend, where several have the gRPC service.
 pub const SERVICE_HEADER: HeaderName = HeaderName::from_static("x-virtufin-service");
 
-/// Headers between two ends of one connection.
-const HOP: [HeaderName; 4] = [
+/// Headers between two ends of one connection, and the length of a body that gRPC-Web's text form made longer.
+const HOP: [HeaderName; 5] = [
     header::CONNECTION,
+    header::CONTENT_LENGTH,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
     header::HOST,
@@ -58,10 +60,16 @@ async fn pass(backends: &Backends, mut request: Request<HttpBody>) -> Result<Res
     for name in HOP {
         request.headers_mut().remove(name);
     }
-    let answer = async { link.ready().await?.call(request.map(Body::new)).await }.await;
+    // Without the length that gRPC-Web's text form had before it was decoded.
+    let request = request.map(|body| Body::new(StreamBody::new(BodyStream::new(body))));
+    let answer = async { link.ready().await?.call(request).await }.await;
     permit.record(answer.is_err());
     match answer {
         Ok(response) => Ok(response.map(HttpBody::new)),
-        Err(error) => Err(Status::unavailable(format!("{}: {error}", service.name))),
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            let cause = cause.unwrap_or_default();
+            Err(Status::unavailable(format!("{}: {error}: {cause}", service.name)))
+        }
     }
 }

@@ -79,11 +79,9 @@ async fn failures_have_their_http_status() {
         gateway.send("PUT", "/shop/v1/sum", Some(&json!({}))).await.status,
         405
     );
-    assert_eq!(
-        gateway.get("/v1/state/save-state/").await.status,
-        200,
-        "a key of a service"
-    );
+    let answer = gateway.get("/v1/state/save-state/k").await;
+    assert_eq!(answer.status, 200, "a key of a service of that name");
+    assert_eq!(gateway.get("/v1/state/orders/").await.status, 400, "no key");
 }
 
 #[tokio::test]

@@ -126,7 +126,7 @@ async fn both_encodings_reach_the_gateway_and_backends() {
         // A backend's own method, unary and streaming. Field 1, 7.
         let seven = prost_types::Duration { seconds: 7, nanos: 0 };
         let web = call(&gateway, "/shop.v1.Shop/Echo", &seven, text).await;
-        assert_eq!(web.messages, [Bytes::from_static(&[8, 7])]);
+        assert_eq!(web.messages, [Bytes::from_static(&[8, 7])], "{:?}", web.trailers);
         let web = call(&gateway, "/shop.v1.Shop/Watch", &seven, text).await;
         assert_eq!(web.messages.len(), 3);
         assert_eq!(web.trailers["grpc-status"], "0");
