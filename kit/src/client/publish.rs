@@ -118,6 +118,55 @@ impl Client {
         topic: &str,
         entries: &[BulkEntry],
     ) -> Result<Vec<FailedEntry>, Error> {
+        self.bulk(pubsub, topic, entries).await
+    }
+
+    /// Publishes complete CloudEvents in one call; tells the places of those that could not be sent.
+    ///
+    /// # Errors
+    /// Those of the call as a whole. It is not repeated; ids tell repeats where the caller does.
+    pub async fn publish_events(
+        &self,
+        pubsub: &str,
+        topic: &str,
+        events: &[Event<Value>],
+    ) -> Result<Vec<usize>, Error> {
+        #[derive(Serialize)]
+        struct Entry<'a> {
+            #[serde(rename = "entryId")]
+            entry_id: String,
+            event: &'a Event<Value>,
+            #[serde(rename = "contentType")]
+            content_type: &'static str,
+        }
+        let entries: Vec<_> = events
+            .iter()
+            .enumerate()
+            .map(|(place, event)| Entry {
+                entry_id: place.to_string(),
+                event,
+                content_type: "application/cloudevents+json",
+            })
+            .collect();
+        let failed = self.bulk(pubsub, topic, &entries).await?;
+        let place = |failed: FailedEntry| {
+            let place = failed.entry_id.parse().ok().filter(|place| *place < events.len());
+            place.ok_or_else(|| {
+                Error::Invalid(format!(
+                    "the sidecar names an entry {:?} that was not sent",
+                    failed.entry_id
+                ))
+            })
+        };
+        failed.into_iter().map(place).collect()
+    }
+
+    async fn bulk(
+        &self,
+        pubsub: &str,
+        topic: &str,
+        entries: &[impl Serialize],
+    ) -> Result<Vec<FailedEntry>, Error> {
         #[derive(Deserialize, Default)]
         struct Body {
             #[serde(rename = "failedEntries", default)]

@@ -4,6 +4,7 @@ pub(crate) mod grpc;
 
 use base64::Engine;
 use serde::de::DeserializeOwned;
+use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
@@ -170,23 +171,39 @@ impl<T: Serialize> Event<T> {
     }
 }
 
+/// Attributes that fields of the event always hold.
+const FIELDS: [&str; 5] = ["specversion", "id", "source", "type", "data"];
+
 impl Serialize for Event<Value> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = self.extensions.clone();
-        let mut put = |name: &str, value: Option<&str>| {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("specversion", "1.0")?;
+        map.serialize_entry("id", &self.id)?;
+        map.serialize_entry("source", &self.source)?;
+        map.serialize_entry("type", &self.kind)?;
+        for (name, value) in [
+            ("subject", &self.subject),
+            ("time", &self.time),
+            ("datacontenttype", &self.content_type),
+        ] {
             if let Some(value) = value {
-                map.insert(name.to_owned(), Value::from(value));
+                map.serialize_entry(name, value)?;
             }
-        };
-        put("specversion", Some("1.0"));
-        put("id", Some(&self.id));
-        put("source", Some(&self.source));
-        put("type", Some(&self.kind));
-        put("subject", self.subject.as_deref());
-        put("time", self.time.as_deref());
-        put("datacontenttype", self.content_type.as_deref());
-        map.insert("data".to_owned(), self.data.clone());
-        map.serialize(serializer)
+        }
+        for (name, value) in &self.extensions {
+            // An attribute that is there twice would be none that anybody may rely on.
+            let is_set = match name.as_str() {
+                "subject" => self.subject.is_some(),
+                "time" => self.time.is_some(),
+                "datacontenttype" => self.content_type.is_some(),
+                name => FIELDS.contains(&name),
+            };
+            if !is_set {
+                map.serialize_entry(name, value)?;
+            }
+        }
+        map.serialize_entry("data", &self.data)?;
+        map.end()
     }
 }
 
@@ -302,6 +319,15 @@ mod tests {
             event.extensions.insert("topic".to_owned(), json!("tasks"));
             let written = serde_json::to_vec(&event).unwrap();
             prop_assert_eq!(Event::from_json(&written), Ok(event));
+        }
+
+        #[test]
+        fn no_attribute_is_written_twice(name in "(subject|time|datacontenttype|id|data|other)", set in any::<bool>()) {
+            let mut event = Event::new("kind", "test", json!(1));
+            event.subject = set.then(|| "own".to_owned());
+            event.extensions.insert(name.clone(), json!("other"));
+            let text = serde_json::to_string(&event).unwrap();
+            prop_assert_eq!(text.matches(&format!("\"{name}\":")).count(), 1);
         }
 
         #[test]

@@ -21,6 +21,7 @@ mod grpc;
 mod link;
 pub mod machine;
 mod manager;
+mod migration;
 pub mod names;
 mod outlet;
 mod ownership;

@@ -18,7 +18,8 @@ use crate::events::{self, Counts, Received};
 
 /// What a message counts at least: it takes memory even when it is empty.
 const LEAST_COST: usize = 512;
-/// Bytes of one batch, before it is written as events.
+/// Bytes of one batch, unless a single message has more; as events in JSON they are half as many again, and sidecars
+/// take 4 MiB.
 const MAX_BATCH_BYTES: usize = 1 << 20;
 /// The wait before a batch is tried again: the first, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
@@ -230,7 +231,7 @@ struct Emptier {
     id: String,
     url: String,
     receiver: mpsc::Receiver<Item>,
-    /// Taken out, but of another topic than the batch before it.
+    /// Taken out, but of another topic than the batch before it, or too much for it.
     next: Option<Item>,
 }
 
@@ -274,16 +275,16 @@ impl Emptier {
         };
         let mut bytes = first.received.payload.len();
         let mut batch = vec![first];
-        while batch.len() < self.outlet.bounds.batch && bytes < MAX_BATCH_BYTES {
+        while batch.len() < self.outlet.bounds.batch {
             let Ok(item) = self.receiver.try_recv() else { break };
-            if !batch
+            bytes += item.received.payload.len();
+            let same_topic = batch
                 .first()
-                .is_some_and(|first| Arc::ptr_eq(&first.route, &item.route))
-            {
+                .is_some_and(|first| Arc::ptr_eq(&first.route, &item.route));
+            if !same_topic || bytes > MAX_BATCH_BYTES {
                 self.next = Some(item);
                 break;
             }
-            bytes += item.received.payload.len();
             batch.push(item);
         }
         Some(batch)

@@ -42,7 +42,9 @@ impl Manager {
             tracing::info!("all stored connections are removed");
         }
         let mut stale = Vec::new();
-        for id in inner.registry.enter().await? {
+        let mut listed = inner.registry.enter().await?;
+        listed.extend(inner.registry.migrate().await?);
+        for id in listed {
             match inner.registry.get(&id).await? {
                 Some((record, _)) if record.instance_id == self.instance() => self.adopt(&record),
                 Some(_) | None => stale.push(id),

@@ -8,6 +8,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
 use outrigger_platform_service::{Backend, BackendError, Expect, Stored};
 
+use crate::migration::{Moved, migrate};
 use crate::names::{INDEX_KEY, connection_key, instance_key};
 use crate::record::{ConnectionRecord, InstanceRecord};
 
@@ -211,12 +212,32 @@ impl Registry {
             .await
     }
 
-    /// One connection's record and its version.
+    /// One connection's record and its version. One that cannot be read counts as none: it must not stand in the way of
+    /// all others.
     pub(crate) async fn get(&self, id: &str) -> Result<Option<(ConnectionRecord, String)>, BackendError> {
-        match self.backend.get(&connection_key(id)).await? {
-            None => Ok(None),
-            Some(stored) => Ok(Some((stored.read()?, stored.etag))),
+        let Some(stored) = self.backend.get(&connection_key(id)).await? else {
+            return Ok(None);
+        };
+        match stored.read() {
+            Ok(record) => Ok(Some((record, stored.etag))),
+            Err(error) => {
+                tracing::error!(connection = id, %error, "a connection's record cannot be read");
+                Ok(None)
+            }
         }
+    }
+
+    /// Moves what earlier versions wrote (Z9); tells the connections that are this instance's now.
+    pub(crate) async fn migrate(&self) -> Result<Vec<String>, BackendError> {
+        let Moved { ids, old } = migrate(&self.backend, &self.instance).await?;
+        if !ids.is_empty() {
+            tracing::info!(count = ids.len(), "connections of an earlier version are moved");
+            self.add(&ids).await?;
+        }
+        for key in old {
+            self.backend.delete(&key, None).await?;
+        }
+        Ok(ids)
     }
 
     /// The records of some connections; those that are gone are left out.

@@ -286,6 +286,8 @@ pub(crate) fn failure(error: &Error) -> Status {
         Error::TooLong(_) => Status::resource_exhausted(message),
         Error::Json { .. } => Status::data_loss(message),
         error if error.is_retryable() => Status::unavailable(message),
+        // It will be refused the next time too.
+        Error::Status { status, .. } if status.is_client_error() => Status::failed_precondition(message),
         _ => Status::internal(message),
     }
 }

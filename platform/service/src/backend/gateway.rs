@@ -164,7 +164,10 @@ impl Ways for Gateway {
             // The event's own id tells a repeat.
             self.call(true, |channel| {
                 let ask = request(publish.clone());
-                async move { PubsubClient::new(channel).publish_event(ask).await }
+                async move {
+                    let answer = PubsubClient::new(channel).publish_event(ask).await;
+                    answer.map_err(not_published)
+                }
             })
             .await
             .map(drop)
@@ -336,6 +339,15 @@ fn event(message: PubsubSubscribeResponse) -> Result<Event<Value>, outrigger_kit
         .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(&message.data).into_owned()));
     map.insert("data".to_owned(), data);
     Event::from_map(map)
+}
+
+/// An error of publishing: where a broker is away the gateway's sidecar answers 500, which the gateway passes on as
+/// `INTERNAL`.
+fn not_published(status: Status) -> Status {
+    match status.code() {
+        Code::Internal => Status::unavailable(status.message()),
+        _ => status,
+    }
 }
 
 fn failure(status: &Status) -> BackendError {

@@ -1,10 +1,8 @@
 //! By the sidecar's state and pub/sub APIs.
 
-use std::collections::BTreeMap;
-
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use outrigger_kit::client::{BulkEntry, Operation, Publication, StateStore, StreamOptions};
+use outrigger_kit::client::{Operation, Publication, StateStore, StreamOptions};
 use outrigger_kit::{Client, Error, Event};
 use serde_json::Value;
 
@@ -70,7 +68,7 @@ impl Ways for Sidecar {
             self.client
                 .publish(&self.pubsub, topic, Publication::event(event))
                 .await
-                .map_err(failure)
+                .map_err(not_published)
         }
         .boxed()
     }
@@ -81,27 +79,8 @@ impl Ways for Sidecar {
         events: &'a [Event<Value>],
     ) -> BoxFuture<'a, Result<Vec<usize>, BackendError>> {
         async move {
-            let entry = |(place, event): (usize, &Event<Value>)| {
-                Ok(BulkEntry {
-                    entry_id: place.to_string(),
-                    event: serde_json::to_value(event)
-                        .map_err(|error| BackendError::Malformed(error.to_string()))?,
-                    content_type: "application/cloudevents+json".to_owned(),
-                    metadata: BTreeMap::new(),
-                })
-            };
-            let entries: Vec<_> = events
-                .iter()
-                .enumerate()
-                .map(entry)
-                .collect::<Result<_, BackendError>>()?;
-            let failed = self.client.publish_bulk(&self.pubsub, topic, &entries).await;
-            let places = failed.map_err(failure)?.into_iter().map(|failed| {
-                failed.entry_id.parse().map_err(|_| {
-                    BackendError::Malformed(format!("no event has the number {:?}", failed.entry_id))
-                })
-            });
-            places.collect()
+            let failed = self.client.publish_events(&self.pubsub, topic, events).await;
+            failed.map_err(not_published)
         }
         .boxed()
     }
@@ -115,6 +94,16 @@ impl Ways for Sidecar {
             Ok(Deliveries(Source::Sidecar(read.map_err(failure)?)))
         }
         .boxed()
+    }
+}
+
+/// An error of publishing. A sidecar whose broker is away answers 500, and an event's id tells a repeat.
+fn not_published(error: Error) -> BackendError {
+    match error {
+        Error::Status { status, .. } if status.is_server_error() => {
+            BackendError::Unavailable(error.to_string())
+        }
+        error => failure(error),
     }
 }
 

@@ -14,20 +14,19 @@ use tonic::Code;
 use crate::instance::{Instance, story};
 use crate::peer::Peer;
 use crate::until;
+use crate::world::World;
 
 async fn stored(instance: &Instance, key: &str) -> Option<Value> {
-    let found = instance
-        .sidecar
-        .client()
-        .state("statestore")
-        .get::<Value>(key)
-        .await;
-    found.unwrap().map(|item| item.value)
+    instance
+        .backend
+        .get(key)
+        .await
+        .unwrap()
+        .map(|stored| stored.value)
 }
 
-#[tokio::test]
-async fn a_connection_is_made_listed_written_down_and_forgotten() {
-    let (cluster, peer) = (Cluster::new(), Peer::start().await);
+pub(crate) async fn a_connection_is_made_listed_written_down_and_forgotten(cluster: World) {
+    let peer = Peer::start().await;
     let instance = Instance::start(&cluster, "one").await;
     let id = instance.connect(&peer).await;
     assert_eq!(peer.open(), 1, "the handshake is done");
@@ -90,9 +89,8 @@ async fn a_connection_is_made_listed_written_down_and_forgotten() {
     .await;
 }
 
-#[tokio::test]
-async fn what_is_no_websocket_url_or_answers_nothing_is_refused() {
-    let (cluster, peer) = (Cluster::new(), Peer::start().await);
+pub(crate) async fn what_is_no_websocket_url_or_answers_nothing_is_refused(cluster: World) {
+    let peer = Peer::start().await;
     let instance = Instance::start(&cluster, "one").await;
     for url in ["http://localhost/", "wss//x", "", "ws://user@localhost/"] {
         let error = instance.connect_to(url, false).await.unwrap_err();
@@ -120,9 +118,8 @@ async fn what_is_no_websocket_url_or_answers_nothing_is_refused() {
     assert!(cluster.published("websocketmanager.lifecycle").is_empty());
 }
 
-#[tokio::test]
-async fn neighbours_are_refused_where_that_is_set() {
-    let (cluster, peer) = (Cluster::new(), Peer::start().await);
+pub(crate) async fn neighbours_are_refused_where_that_is_set(cluster: World) {
+    let peer = Peer::start().await;
     let walled = Instance::start_with(&cluster, "one", &["--private-addresses=deny"]).await;
     for url in [peer.url(), format!("ws://localhost:{}/", peer.address.port())] {
         let error = walled.connect_to(&url, false).await.unwrap_err();
@@ -135,9 +132,8 @@ async fn neighbours_are_refused_where_that_is_set() {
     listed.connect_to(&peer.url(), false).await.unwrap();
 }
 
-#[tokio::test]
-async fn connections_are_bounded() {
-    let (cluster, peer) = (Cluster::new(), Peer::start().await);
+pub(crate) async fn connections_are_bounded(cluster: World) {
+    let peer = Peer::start().await;
     let instance = Instance::start_with(&cluster, "one", &["--max-connections=2"]).await;
     instance.connect(&peer).await;
     let second = instance.connect(&peer).await;
@@ -147,9 +143,8 @@ async fn connections_are_bounded() {
     instance.connect(&peer).await;
 }
 
-#[tokio::test]
-async fn tags_are_set_read_and_filtered_by_any_instance() {
-    let (cluster, peer) = (Cluster::new(), Peer::start().await);
+pub(crate) async fn tags_are_set_read_and_filtered_by_any_instance(cluster: World) {
+    let peer = Peer::start().await;
     let (one, two) = (
         Instance::start(&cluster, "one").await,
         Instance::start(&cluster, "two").await,
@@ -229,9 +224,8 @@ async fn http(address: std::net::SocketAddr, method: &str, path: &str, body: &Va
     (status, serde_json::from_str(body).unwrap_or_default())
 }
 
-#[tokio::test]
-async fn it_all_works_over_rest() {
-    let (cluster, peer) = (Cluster::new(), Peer::start().await);
+pub(crate) async fn it_all_works_over_rest(cluster: World) {
+    let peer = Peer::start().await;
     let instance = Instance::start(&cluster, "one").await;
     let at = instance.http;
     let (status, answer) = http(

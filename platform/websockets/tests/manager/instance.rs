@@ -19,6 +19,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::peer::Peer;
 use crate::until;
+use crate::world::World;
 
 /// Short times, so that tests do not take long.
 const QUICK: [&str; 12] = [
@@ -39,7 +40,9 @@ const QUICK: [&str; 12] = [
 pub(crate) struct Instance {
     pub(crate) client: WebSocketManagerClient<Channel>,
     pub(crate) http: SocketAddr,
-    pub(crate) sidecar: Sidecar,
+    /// For looks at what is stored.
+    pub(crate) backend: Backend,
+    _sidecar: Sidecar,
     runtime: Option<tokio::runtime::Runtime>,
     stop: CancellationToken,
     task: Option<tokio::task::JoinHandle<anyhow::Result<()>>>,
@@ -54,12 +57,12 @@ impl Drop for Instance {
 }
 
 impl Instance {
-    pub(crate) async fn start(cluster: &Cluster, name: &str) -> Self {
-        Self::start_with(cluster, name, &[]).await
+    pub(crate) async fn start(world: &World, name: &str) -> Self {
+        Self::start_with(world, name, &[]).await
     }
 
-    pub(crate) async fn start_with(cluster: &Cluster, name: &str, flags: &[&str]) -> Self {
-        let sidecar = cluster.sidecar(names::SERVICE).await.unwrap();
+    pub(crate) async fn start_with(world: &World, name: &str, flags: &[&str]) -> Self {
+        let sidecar = world.sidecar(names::SERVICE).await.unwrap();
         let http = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let grpc = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (http_address, grpc_address) = (http.local_addr().unwrap(), grpc.local_addr().unwrap());
@@ -70,8 +73,8 @@ impl Instance {
             settings: definition().load(arguments, &environment).unwrap(),
             environment,
             instance: name.to_owned(),
-            backend: Backend::sidecar(client.clone(), "statestore", "pubsub"),
-            client,
+            backend: world.backend(&client),
+            client: client.clone(),
             http: http_address,
             grpc: grpc_address,
         };
@@ -94,7 +97,8 @@ impl Instance {
         let instance = Self {
             client: WebSocketManagerClient::new(channel),
             http: http_address,
-            sidecar,
+            backend: world.backend(&client),
+            _sidecar: sidecar,
             runtime: Some(runtime),
             stop,
             task: Some(task),

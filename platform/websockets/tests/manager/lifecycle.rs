@@ -1,15 +1,14 @@
 //! I3 and I7: drops, what follows, and what is told of it.
 
-use outrigger_kit::testing::Cluster;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::instance::{Instance, payloads, story};
 use crate::peer::Peer;
 use crate::until;
+use crate::world::World;
 
-#[tokio::test]
-async fn a_broken_connection_comes_back_and_publishes_on() {
-    let (cluster, peer) = (Cluster::new(), Peer::start().await);
+pub(crate) async fn a_broken_connection_comes_back_and_publishes_on(cluster: World) {
+    let peer = Peer::start().await;
     let instance = Instance::start(&cluster, "one").await;
     let id = instance.connect(&peer).await;
     instance.publish(&id, "ticks").await.unwrap();
@@ -49,9 +48,8 @@ async fn a_broken_connection_comes_back_and_publishes_on() {
     assert_eq!(ids.len(), 2, "two openings do not share ids");
 }
 
-#[tokio::test]
-async fn a_server_that_closes_is_called_again() {
-    let (cluster, peer) = (Cluster::new(), Peer::start().await);
+pub(crate) async fn a_server_that_closes_is_called_again(cluster: World) {
+    let peer = Peer::start().await;
     let instance = Instance::start(&cluster, "one").await;
     let id = instance.connect(&peer).await;
     peer.close(1012, "restarting");
@@ -65,9 +63,8 @@ async fn a_server_that_closes_is_called_again() {
     .await;
 }
 
-#[tokio::test]
-async fn without_reconnecting_a_close_is_the_end() {
-    let (cluster, peer) = (Cluster::new(), Peer::start().await);
+pub(crate) async fn without_reconnecting_a_close_is_the_end(cluster: World) {
+    let peer = Peer::start().await;
     let instance = Instance::start(&cluster, "one").await;
     let id = instance.connect_to(&peer.url(), false).await.unwrap();
     peer.close(1000, "done");
@@ -86,9 +83,8 @@ async fn without_reconnecting_a_close_is_the_end() {
     assert_eq!(story(&cluster, &id), ["connected", "closed"], "told once");
 }
 
-#[tokio::test]
-async fn attempts_are_used_up() {
-    let (cluster, peer) = (Cluster::new(), Peer::start().await);
+pub(crate) async fn attempts_are_used_up(cluster: World) {
+    let peer = Peer::start().await;
     let instance = Instance::start_with(&cluster, "one", &["--reconnect-attempts=3"]).await;
     let id = instance.connect(&peer).await;
     peer.refuse(true);
@@ -112,9 +108,8 @@ async fn attempts_are_used_up() {
     assert_eq!(peer.opened(), 1);
 }
 
-#[tokio::test]
-async fn a_user_can_leave_between_attempts() {
-    let (cluster, peer) = (Cluster::new(), Peer::start().await);
+pub(crate) async fn a_user_can_leave_between_attempts(cluster: World) {
+    let peer = Peer::start().await;
     let flags = ["--reconnect-delay-ms=60000", "--reconnect-max-delay-ms=60000"];
     let instance = Instance::start_with(&cluster, "one", &flags).await;
     let id = instance.connect(&peer).await;
@@ -132,9 +127,8 @@ async fn a_user_can_leave_between_attempts() {
     .await;
 }
 
-#[tokio::test]
-async fn without_a_broker_connections_go_on() {
-    let (cluster, peer) = (Cluster::new(), Peer::start().await);
+pub(crate) async fn without_a_broker_connections_go_on(cluster: World) {
+    let peer = Peer::start().await;
     let instance = Instance::start(&cluster, "one").await;
     cluster.set_broker_down(true);
     let id = instance.connect(&peer).await;
@@ -147,9 +141,8 @@ async fn without_a_broker_connections_go_on() {
     assert!(instance.list().await.is_empty());
 }
 
-#[tokio::test]
-async fn connections_tell_that_they_live() {
-    let (cluster, peer) = (Cluster::new(), Peer::start().await);
+pub(crate) async fn connections_tell_that_they_live(cluster: World) {
+    let peer = Peer::start().await;
     let instance = Instance::start_with(
         &cluster,
         "one",

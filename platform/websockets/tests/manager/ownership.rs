@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use outrigger_kit::testing::Cluster;
 use outrigger_platform_service::status::reason;
 use tokio_tungstenite::tungstenite::Message;
 use tonic::{Code, Status};
@@ -11,6 +10,7 @@ use tonic_types::StatusExt as _;
 use crate::instance::{Instance, payloads, story};
 use crate::peer::Peer;
 use crate::until;
+use crate::world::World;
 
 fn assert_not_owner(error: &Status, owner: &str) {
     assert_eq!(error.code(), Code::FailedPrecondition, "{error}");
@@ -19,9 +19,8 @@ fn assert_not_owner(error: &Status, owner: &str) {
     assert_eq!(info.metadata["owner"], owner);
 }
 
-#[tokio::test]
-async fn only_the_owner_may_do_things() {
-    let (cluster, peer) = (Cluster::new(), Peer::start().await);
+pub(crate) async fn only_the_owner_may_do_things(cluster: World) {
+    let peer = Peer::start().await;
     let (one, two) = (
         Instance::start(&cluster, "one").await,
         Instance::start(&cluster, "two").await,
@@ -37,10 +36,9 @@ async fn only_the_owner_may_do_things() {
     one.say(&id, b"x", "").await.unwrap();
 }
 
-#[tokio::test]
-async fn connections_of_a_dead_instance_are_taken_over_once() {
+pub(crate) async fn connections_of_a_dead_instance_are_taken_over_once(cluster: World) {
     const CONNECTIONS: usize = 12;
-    let (cluster, peer) = (Cluster::new(), Peer::start().await);
+    let peer = Peer::start().await;
     let mut dying = Instance::start(&cluster, "dying").await;
     let survivors = [
         Instance::start(&cluster, "one").await,
@@ -68,14 +66,12 @@ async fn connections_of_a_dead_instance_are_taken_over_once() {
     })
     .await;
     until("the dead one is forgotten", || async {
-        let state = survivors[0].sidecar.client().state("statestore");
-        let index: Vec<String> = state
+        let index = survivors[0]
+            .backend
             .get("websocketmanager.connection.index")
             .await
-            .unwrap()
-            .unwrap()
-            .value;
-        index == ["one", "three", "two"]
+            .unwrap();
+        index.unwrap().value == serde_json::json!(["one", "three", "two"])
     })
     .await;
     assert_eq!(peer.open(), CONNECTIONS + 1, "each is held once");
@@ -110,9 +106,8 @@ async fn connections_of_a_dead_instance_are_taken_over_once() {
     .await;
 }
 
-#[tokio::test]
-async fn connections_come_back_after_a_kill_before_the_service_is_ready() {
-    let (cluster, peer) = (Cluster::new(), Peer::start().await);
+pub(crate) async fn connections_come_back_after_a_kill_before_the_service_is_ready(cluster: World) {
+    let peer = Peer::start().await;
     let mut first = Instance::start(&cluster, "one").await;
     let id = first.connect(&peer).await;
     first.publish(&id, "ticks").await.unwrap();
@@ -128,21 +123,22 @@ async fn connections_come_back_after_a_kill_before_the_service_is_ready() {
     second.disconnect(&id).await.unwrap();
 }
 
-#[tokio::test]
-async fn a_graceful_end_says_goodbye_and_keeps_connections_for_the_next_life() {
-    let (cluster, peer) = (Cluster::new(), Peer::start().await);
+pub(crate) async fn a_graceful_end_says_goodbye_and_keeps_connections_for_the_next_life(cluster: World) {
+    let peer = Peer::start().await;
     let mut first = Instance::start(&cluster, "one").await;
     let id = first.connect(&peer).await;
     let over = first.connect_to(&peer.url(), false).await.unwrap();
     first.publish(&id, "ticks").await.unwrap();
-    first.say(&id, b"flood 1000", "text/plain").await.unwrap();
+    let count = cluster.scaled(1000);
+    let flood = format!("flood {count}");
+    first.say(&id, flood.as_bytes(), "text/plain").await.unwrap();
     let _ = first.ask(&id, b"read", "text/plain", 20_000).await.unwrap();
     first.stop().await;
     until("the peer heard", || async { peer.open() == 0 }).await;
     assert!(peer.heard().iter().filter(|message| message.is_close()).count() >= 2);
     assert_eq!(
-        cluster.published("ticks").len(),
-        1000,
+        cluster.published_count("ticks"),
+        count,
         "what was received is published before the end"
     );
     let second = Instance::start(&cluster, "one").await;
@@ -155,9 +151,8 @@ async fn a_graceful_end_says_goodbye_and_keeps_connections_for_the_next_life() {
     assert_eq!(story(&cluster, &id)[0], "connected");
 }
 
-#[tokio::test]
-async fn one_that_is_over_stays_over_through_a_restart() {
-    let (cluster, peer) = (Cluster::new(), Peer::start().await);
+pub(crate) async fn one_that_is_over_stays_over_through_a_restart(cluster: World) {
+    let peer = Peer::start().await;
     let mut first = Instance::start(&cluster, "one").await;
     let id = first.connect_to(&peer.url(), false).await.unwrap();
     peer.close(1000, "");
@@ -173,9 +168,8 @@ async fn one_that_is_over_stays_over_through_a_restart() {
     assert!(second.list().await.is_empty());
 }
 
-#[tokio::test]
-async fn everything_is_removed_where_that_is_set() {
-    let (cluster, peer) = (Cluster::new(), Peer::start().await);
+pub(crate) async fn everything_is_removed_where_that_is_set(cluster: World) {
+    let peer = Peer::start().await;
     let mut first = Instance::start(&cluster, "one").await;
     first.connect(&peer).await;
     first.kill();
@@ -185,9 +179,8 @@ async fn everything_is_removed_where_that_is_set() {
     assert_eq!(second.list().await.len(), 1);
 }
 
-#[tokio::test]
-async fn a_second_process_of_the_same_name_takes_everything() {
-    let (cluster, peer) = (Cluster::new(), Peer::start().await);
+pub(crate) async fn a_second_process_of_the_same_name_takes_everything(cluster: World) {
+    let peer = Peer::start().await;
     let first = Instance::start(&cluster, "one").await;
     let id = first.connect(&peer).await;
     let second = Instance::start(&cluster, "one").await;

@@ -1,16 +1,15 @@
 //! I2: messages to the other end, and answers.
 
-use outrigger_kit::testing::Cluster;
 use tokio_tungstenite::tungstenite::Message;
 use tonic::Code;
 
 use crate::instance::{Instance, payloads};
 use crate::peer::Peer;
 use crate::until;
+use crate::world::World;
 
-#[tokio::test]
-async fn raw_messages_go_as_they_are_in_the_frame_of_their_type() {
-    let (cluster, peer) = (Cluster::new(), Peer::start().await);
+pub(crate) async fn raw_messages_go_as_they_are_in_the_frame_of_their_type(cluster: World) {
+    let peer = Peer::start().await;
     let instance = Instance::start(&cluster, "one").await;
     let id = instance.connect(&peer).await;
     instance.say(&id, b"one", "text/plain").await.unwrap();
@@ -39,9 +38,8 @@ async fn raw_messages_go_as_they_are_in_the_frame_of_their_type() {
     assert_eq!(error.code(), Code::NotFound);
 }
 
-#[tokio::test]
-async fn many_requests_are_answered_in_any_order_while_other_messages_flow() {
-    let (cluster, peer) = (Cluster::new(), Peer::start().await);
+pub(crate) async fn many_requests_are_answered_in_any_order_while_other_messages_flow(cluster: World) {
+    let peer = Peer::start().await;
     let instance = Instance::start(&cluster, "one").await;
     let id = instance.connect(&peer).await;
     instance.publish(&id, "others").await.unwrap();
@@ -74,9 +72,8 @@ async fn many_requests_are_answered_in_any_order_while_other_messages_flow() {
     );
 }
 
-#[tokio::test]
-async fn without_an_answer_a_request_ends_in_time() {
-    let (cluster, peer) = (Cluster::new(), Peer::start().await);
+pub(crate) async fn without_an_answer_a_request_ends_in_time(cluster: World) {
+    let peer = Peer::start().await;
     let instance = Instance::start(&cluster, "one").await;
     let id = instance.connect(&peer).await;
     let error = instance.ask(&id, b"silence", "text/plain", 50).await.unwrap_err();
@@ -94,9 +91,8 @@ async fn without_an_answer_a_request_ends_in_time() {
     assert_eq!(payloads(&cluster, "late"), [late.to_text().unwrap()]);
 }
 
-#[tokio::test]
-async fn a_request_ends_when_the_connection_does() {
-    let (cluster, peer) = (Cluster::new(), Peer::start().await);
+pub(crate) async fn a_request_ends_when_the_connection_does(cluster: World) {
+    let peer = Peer::start().await;
     let instance = Instance::start(&cluster, "one").await;
     let id = instance.connect_to(&peer.url(), false).await.unwrap();
     let (answer, ()) = futures::join!(instance.ask(&id, b"silence", "text/plain", 30_000), async {
