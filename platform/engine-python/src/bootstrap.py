@@ -60,6 +60,10 @@ def wall_in(imports, readable):
         guarded.__name__ = what
         return guarded
 
+    if sys.version_info < (3, 11) and "subprocess" in mechanisms:
+        # There `uuid` loads `platform`, which loads `subprocess` and does not use it for that.
+        sys.modules["subprocess"] = type(sys)("subprocess")
+
     # All names an audit hook uses are its own: those of a module could be replaced by what it watches.
     def watch(
         event,

@@ -58,18 +58,15 @@ pub(crate) fn shutdown() -> Bytes {
 }
 
 /// What a worker says.
-#[derive(Debug, Deserialize)]
-#[serde(tag = "type", rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug)]
 pub(crate) enum FromWorker {
     /// The code is loaded.
     Ready,
     /// An event is processed.
-    #[serde(rename_all = "camelCase")]
     Result {
         /// Of the event's frame.
         id: String,
         /// What the code answered, if anything.
-        #[serde(default)]
         cloud_event: Option<Value>,
     },
     /// It lives.
@@ -77,19 +74,37 @@ pub(crate) enum FromWorker {
     /// The code could not be loaded (no id), or failed on an event.
     Error {
         /// Of the event's frame.
-        #[serde(default)]
         id: Option<String>,
         /// In the language's words.
         message: String,
     },
 }
 
-/// Reads a frame's body.
+/// Reads a frame's body. Takes it apart in one go: an enum tagged by `type` would be read into memory twice.
 ///
 /// # Errors
 /// If it is none of those there are.
 pub(crate) fn parse(body: &[u8]) -> serde_json::Result<FromWorker> {
-    serde_json::from_slice(body)
+    use serde::de::Error as _;
+
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    struct Frame {
+        r#type: String,
+        id: Option<String>,
+        cloud_event: Option<Value>,
+        message: Option<String>,
+    }
+    let frame: Frame = serde_json::from_slice(body)?;
+    match (frame.r#type.as_str(), frame.id, frame.cloud_event, frame.message) {
+        ("ready", None, None, None) => Ok(FromWorker::Ready),
+        ("pong", None, None, None) => Ok(FromWorker::Pong),
+        ("result", Some(id), cloud_event, None) => Ok(FromWorker::Result { id, cloud_event }),
+        ("error", id, None, Some(message)) => Ok(FromWorker::Error { id, message }),
+        _ => Err(serde_json::Error::custom(
+            "its fields belong to no frame of a worker",
+        )),
+    }
 }
 
 /// The file name of a worker's code.

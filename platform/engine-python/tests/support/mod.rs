@@ -15,9 +15,11 @@ use outrigger_platform_engine_python::{Imports, PythonEngine, PythonSettings};
 use outrigger_platform_sandbox::Support;
 use serde_json::{Value, json};
 
-/// Settings for tests: behind the launcher of this package, impatient.
+/// Settings for tests: behind the launcher of this package, impatient; `OUTRIGGER_TEST_PYTHON` names another
+/// interpreter than the system's.
 pub(crate) fn settings() -> PythonSettings {
     PythonSettings {
+        python: std::env::var_os("OUTRIGGER_TEST_PYTHON").map_or_else(|| "python3".into(), Into::into),
         launcher: env!("CARGO_BIN_EXE_outrigger-python-launcher").into(),
         timeout: Duration::from_secs(10),
         ..PythonSettings::default()
