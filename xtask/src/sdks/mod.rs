@@ -186,6 +186,9 @@ fn run_tests(languages: &[&(&str, Run, Count)]) -> anyhow::Result<()> {
             println!("{text}");
             failed.push(*name);
         }
+        for line in text.lines().filter(|line| says_why(line)) {
+            println!("    {}", line.trim());
+        }
         let tally = tally.unwrap_or_default();
         lines.push(format!(
             "| {name} | {} | {} | {} |",
@@ -202,6 +205,11 @@ fn run_tests(languages: &[&(&str, Run, Count)]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A runner's line about a skipped test.
+fn says_why(line: &str) -> bool {
+    line.starts_with("skipped: ") || line.starts_with("SKIPPED ") || line.contains(" # SKIP ")
+}
+
 fn run_rust() -> Result<Command, String> {
     let mut command = repo::cargo();
     command.args(["test", "--locked", "--no-fail-fast"]);
@@ -212,6 +220,7 @@ fn run_rust() -> Result<Command, String> {
     ] {
         command.args(["--package", package]);
     }
+    command.args(["--", "--show-output"]);
     Ok(command)
 }
 
@@ -266,7 +275,7 @@ fn run_csharp() -> Result<Command, String> {
     Ok(command)
 }
 
-/// Sums `test result: ok. 3 passed; 0 failed; 1 ignored; …`; what a test skipped by itself counts as passed.
+/// Sums `test result: ok. 3 passed; 0 failed; 1 ignored; …`; a test that has passed without its server says `skipped: …`.
 fn count_rust(text: &str) -> Option<Tally> {
     let mut tally = Tally::default();
     for line in text.lines().filter(|line| line.starts_with("test result:")) {
@@ -274,6 +283,10 @@ fn count_rust(text: &str) -> Option<Tally> {
         tally.failed += before(line, " failed")?;
         tally.skipped += before(line, " ignored")?;
     }
+    let skipped = text.lines().filter(|line| line.starts_with("skipped: ")).count();
+    let skipped = u32::try_from(skipped).ok()?;
+    tally.passed = tally.passed.checked_sub(skipped)?;
+    tally.skipped += skipped;
     Some(tally)
 }
 
@@ -327,7 +340,7 @@ mod tests {
                 skipped,
             })
         };
-        let rust = "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured\ntest result: FAILED. 2 passed; 1 failed; 0 ignored\n";
+        let rust = "skipped: no server\ntest result: ok. 4 passed; 0 failed; 0 ignored; 0 measured\ntest result: FAILED. 2 passed; 1 failed; 0 ignored\n";
         assert_eq!(count_rust(rust), tally(5, 1, 1));
         assert_eq!(
             count_python("...\n1 failed, 78 passed, 4 skipped in 1.03s\n"),
