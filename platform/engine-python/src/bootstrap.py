@@ -123,7 +123,8 @@ CLOSED_BUILTINS = frozenset("open exec eval compile input breakpoint help exit q
 HARMLESS = frozenset(
     """compile exec marshal.loads marshal.load builtins.id object.__getattr__ object.__setattr__ object.__delattr__
     code.__new__ function.__new__ sys._getframe sys._getframemodulename sys._current_frames sys.unraisablehook
-    sys.excepthook _thread.start_new_thread _thread.start_joinable_thread array.__new__ time.sleep""".split()
+    sys.excepthook _thread.start_new_thread _thread.start_joinable_thread array.__new__ time.sleep
+    os.putenv os.unsetenv""".split()
 )
 
 

@@ -190,6 +190,30 @@ async fn a_package_that_is_allowed_is_found() {
 }
 
 #[tokio::test]
+async fn a_package_with_native_parts_runs() {
+    if !confines() {
+        return;
+    }
+    let settings = PythonSettings {
+        imports: Imports::from_lists("numpy", None),
+        ..settings()
+    };
+    let code = "import numpy\nfrom numpy import linalg\ndef Process(event):\n    \
+                a = numpy.array(event['data'], dtype=float)\n    \
+                return {'type': 'a', 'data': [float(a.mean()), float(linalg.det(a)), float(a.std())]}";
+    let engine = match load_with(settings, code).await {
+        Err(EngineError::Load(why)) if why.contains("No module named 'numpy'") => {
+            println!("skipped: {why}");
+            return;
+        }
+        loaded => loaded.unwrap(),
+    };
+    let answer = ask(&engine, json!([[1, 2], [3, 5]])).await.unwrap();
+    assert_eq!(answer[0], json!(2.75));
+    assert!((answer[1].as_f64().unwrap() + 1.0).abs() < 1e-9, "{answer}");
+}
+
+#[tokio::test]
 async fn an_event_that_takes_too_long_ends_the_process_and_spares_its_neighbour() {
     if !confines() {
         return;
