@@ -34,19 +34,36 @@ pub(crate) fn content_type(is_text: bool) -> &'static str {
 /// The event of one message. `opening` tells this opening of the connection from others, so that the id, which
 /// subscribers tell repeats by, is never used twice; `sequence` lets them see order and gaps.
 pub(crate) fn message(id: &str, url: &str, opening: &str, received: &Received) -> Event<Value> {
-    let data = json!({
-        "WebSocketId": id,
-        "WebSocketUrl": url,
-        "Timestamp": received.at.to_string(),
-        "Payload": STANDARD.encode(&received.payload),
-        "ContentType": content_type(received.is_text),
-    });
-    let mut event = event(MESSAGE_TYPE.to_owned(), id, received.at, data);
-    event.id = format!("{opening}-{}", received.sequence);
-    event
-        .extensions
-        .insert("sequence".to_owned(), Value::from(received.sequence.to_string()));
-    event
+    // This is done for every message: no fresh UUID, and the time is written once.
+    let time = received.at.to_string();
+    let data = Map::from_iter([
+        ("WebSocketId".to_owned(), Value::from(id)),
+        ("WebSocketUrl".to_owned(), Value::from(url)),
+        ("Timestamp".to_owned(), Value::from(time.as_str())),
+        (
+            "Payload".to_owned(),
+            Value::from(STANDARD.encode(&received.payload)),
+        ),
+        (
+            "ContentType".to_owned(),
+            Value::from(content_type(received.is_text)),
+        ),
+    ]);
+    let sequence = received.sequence.to_string();
+    Event {
+        id: format!("{opening}-{sequence}"),
+        source: SOURCE.to_owned(),
+        kind: MESSAGE_TYPE.to_owned(),
+        subject: Some(subject(id)),
+        time: Some(time),
+        content_type: Some("application/json".to_owned()),
+        data: Value::Object(data),
+        extensions: Map::from_iter([("sequence".to_owned(), Value::from(sequence))]),
+    }
+}
+
+fn subject(id: &str) -> String {
+    format!("connection/{id}")
 }
 
 /// The event of a change in a connection's life. Names as of R6: an error is `failed`, disconnected is `closed` (Z2).
@@ -113,7 +130,7 @@ pub(crate) fn heartbeat(
 }
 
 fn event(kind: String, id: &str, at: Timestamp, data: Value) -> Event<Value> {
-    let mut event = Event::new(kind, SOURCE, data).about(format!("connection/{id}"));
+    let mut event = Event::new(kind, SOURCE, data).about(subject(id));
     event.time = Some(at.to_string());
     event
 }
