@@ -10,6 +10,7 @@ mod auditor;
 #[allow(dead_code, reason = "shared with the todo app's tests, which use all of it")]
 #[path = "../../../todo/tests/page/client.rs"]
 mod client;
+mod foreign;
 mod kills;
 mod page;
 mod running;

@@ -126,8 +126,9 @@ where
     }
 
     async fn read_by(&self, path: &'static str) -> Result<Descriptors, ReflectionError> {
-        let mut talk = Talk::open(self.service.clone(), path).await?;
-        let services = match talk.ask(MessageRequest::ListServices(String::new())).await? {
+        let first = MessageRequest::ListServices(String::new());
+        let (mut talk, answer) = Talk::open(self.service.clone(), path, first).await?;
+        let services = match answer {
             MessageResponse::ListServicesResponse(list) => list.service,
             _ => return Err(Status::internal("the server lists no services").into()),
         };
@@ -256,7 +257,13 @@ struct Talk {
 }
 
 impl Talk {
-    async fn open<S>(service: S, path: &'static str) -> Result<Self, Status>
+    /// Opens the stream with its first question: a proxy, such as a Dapr sidecar, may answer nothing at all, not even
+    /// that the call was taken, before the server has said something.
+    async fn open<S>(
+        service: S,
+        path: &'static str,
+        first: MessageRequest,
+    ) -> Result<(Self, MessageResponse), Status>
     where
         S: GrpcService<Body>,
         S::ResponseBody: http_body::Body<Data = Bytes> + Send + 'static,
@@ -267,24 +274,27 @@ impl Talk {
             .await
             .map_err(|error| Status::unavailable(error.into().to_string()))?;
         let (questions, stream) = mpsc::channel(1);
+        let _ = questions.send(question(first)).await;
         let codec = ProstCodec::<ServerReflectionRequest, ServerReflectionResponse>::default();
         let request = Request::new(ReceiverStream::new(stream));
         let answers = grpc
             .streaming(request, PathAndQuery::from_static(path), codec)
             .await?;
-        Ok(Self {
+        let mut talk = Self {
             questions,
             answers: answers.into_inner(),
-        })
+        };
+        let answer = talk.answer().await?;
+        Ok((talk, answer))
     }
 
-    async fn ask(&mut self, question: MessageRequest) -> Result<MessageResponse, Status> {
-        let question = ServerReflectionRequest {
-            host: String::new(),
-            message_request: Some(question),
-        };
+    async fn ask(&mut self, message: MessageRequest) -> Result<MessageResponse, Status> {
         // A stream that is closed says why when it is read.
-        let _ = self.questions.send(question).await;
+        let _ = self.questions.send(question(message)).await;
+        self.answer().await
+    }
+
+    async fn answer(&mut self) -> Result<MessageResponse, Status> {
         let answer = self
             .answers
             .message()
@@ -297,5 +307,12 @@ impl Talk {
             }
             answer => Ok(answer),
         }
+    }
+}
+
+fn question(message: MessageRequest) -> ServerReflectionRequest {
+    ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(message),
     }
 }
