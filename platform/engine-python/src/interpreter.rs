@@ -1,6 +1,5 @@
 //! Finds the interpreter and what its programs read.
 
-use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -8,6 +7,7 @@ use std::time::Duration;
 
 use outrigger_platform_engine::EngineError;
 use outrigger_platform_sandbox::{Identity, Policy};
+use rustix::thread::CapabilitySet;
 use serde::Deserialize;
 use tokio::process::Command;
 
@@ -91,8 +91,11 @@ impl Interpreter {
         policy.args = ["-I", "-E", "-s", "-S", "-B", "-X", "utf8", "-c", BOOTSTRAP]
             .map(str::to_owned)
             .to_vec();
-        // One arena for all threads: each further one would reserve 64 MiB of the address space.
-        policy.env = BTreeMap::from([("MALLOC_ARENA_MAX".to_owned(), "1".to_owned())]);
+        // One arena for all threads: each further one would reserve 64 MiB of the address space. And no threads of
+        // libraries by the number of processors: on a large machine those alone would be too many.
+        policy.env = ["MALLOC_ARENA_MAX", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"]
+            .map(|name| (name.to_owned(), "1".to_owned()))
+            .into();
         policy.read = read;
         policy.network = settings.network;
         policy.limits = settings.limits;
@@ -103,12 +106,33 @@ impl Interpreter {
 
     fn identity(&self, read: &[PathBuf]) -> Identity {
         let needed = std::iter::once(&self.executable).chain(read.iter().filter(|path| path.exists()));
-        if rustix::process::geteuid().is_root() && needed.into_iter().all(|path| open_to_others(path)) {
+        if may_become_nobody() && needed.into_iter().all(|path| open_to_others(path)) {
             Identity::NOBODY
         } else {
             Identity::Keep
         }
     }
+}
+
+/// Whether this process has the rights to become `nobody`, and `nobody` is somebody in its user namespace. Root in a
+/// container may lack either.
+fn may_become_nobody() -> bool {
+    let needed = CapabilitySet::SETUID | CapabilitySet::SETGID;
+    let able = rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(needed));
+    able && ["/proc/self/uid_map", "/proc/self/gid_map"]
+        .iter()
+        .all(|map| std::fs::read_to_string(map).is_ok_and(|map| maps(&map, 65534)))
+}
+
+/// Whether a map of users or groups, lines of `inside outside count`, has a number inside.
+fn maps(map: &str, number: u64) -> bool {
+    map.lines().any(|line| {
+        let mut fields = line.split_ascii_whitespace().map(str::parse::<u64>);
+        match (fields.next(), fields.nth(1)) {
+            (Some(Ok(first)), Some(Ok(count))) => number >= first && number - first < count,
+            _ => false,
+        }
+    })
 }
 
 /// Whether users without any relation to a file can reach it.
@@ -138,4 +162,20 @@ fn look_for(settings: &PythonSettings) -> Result<PathBuf, EngineError> {
         let looked: Vec<String> = places().map(|path| path.display().to_string()).collect();
         EngineError::Unavailable(format!("there is no Python: looked for {}", looked.join(", ")))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_of_users_is_read() {
+        assert!(maps("         0          0 4294967295\n", 65534));
+        // Rootless containers: root, then a range.
+        assert!(maps("0 1000 1\n1 100000 65536\n", 65534));
+        assert!(!maps("0 1000 1\n", 65534));
+        assert!(!maps("0 100000 65534\n", 65534));
+        assert!(!maps("", 65534));
+        assert!(!maps("0 x\n", 0));
+    }
 }

@@ -43,7 +43,8 @@ pub struct PythonSettings {
     pub site_packages: Vec<PathBuf>,
     /// The network.
     pub network: Network,
-    /// Whom processes run as. `None`: as `nobody` if this process is root and `nobody` can read the interpreter.
+    /// Whom processes run as. `None`: as `nobody` if this process may become that and `nobody` can read the
+    /// interpreter, else as this process.
     pub identity: Option<Identity>,
     /// What to do if the kernel lacks a wall.
     pub when_missing: WhenMissing,
