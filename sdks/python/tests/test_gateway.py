@@ -10,6 +10,7 @@ import virtufin_gateway
 from server import Refusal
 from virtufin_common import (
     AbortedError,
+    ApiVersionMismatchError,
     InvalidArgumentError,
     NoReplyError,
     NotConnectedError,
@@ -226,6 +227,28 @@ async def test_a_real_gateway_publishes(real_gateway):
         event = await asyncio.wait_for(anext(events), 20)
     assert json.loads(event.data) == {"n": 1}
     assert event.metadata["correlationid"] == "7"
+
+
+async def test_a_real_gateway_passes_replies_and_refuses_other_versions(real_gateway):
+    ask, answers = (f"clients.{name}.{uuid.uuid4()}" for name in ("ask", "answers"))
+    async with GatewayClient(*real_gateway) as client, await client.subscribe([ask]) as asked:
+
+        async def answer():
+            async for question in asked:
+                for id in ("nobody", question.metadata["correlationid"]):
+                    await client.publish_event(answers, question.data, {"correlationid": id})
+
+        answering = asyncio.create_task(answer())
+        events = await asyncio.gather(
+            *(client.publish_with_result(ask, answers, str(number).encode(), timeout=20) for number in range(10))
+        )
+        answering.cancel()
+        assert [event.data for event in events] == [str(number).encode() for number in range(10)]
+        with pytest.raises(NoReplyError):
+            await client.publish_with_result(answers, ask, timeout=0.1)
+    async with GatewayClient(*real_gateway, api_version="9.0.0") as client:
+        with pytest.raises(ApiVersionMismatchError):
+            await client.list_services()
 
 
 # X8

@@ -262,5 +262,25 @@ describe("GatewayClient", () => {
     const events = real.subscribe([`clients.${crypto.randomUUID()}`]);
     await events.opened;
     await events.return();
+    const [ask, answers] = ["ask", "answers"].map((name) => `clients.${name}.${crypto.randomUUID()}`) as [string, string];
+    const asked = real.subscribe([ask]);
+    await asked.opened;
+    const answering = (async () => {
+      for await (const question of asked) {
+        for (const correlationid of ["nobody", question.metadata["correlationid"] ?? ""]) {
+          await real.publishEvent({ topic: answers, data: question.data, metadata: { correlationid } });
+        }
+      }
+    })();
+    const replies = await Promise.all(
+      ["0", "1", "2"].map((data) =>
+        real.publishWithResult({ topic: ask, replyTopic: answers, data: bytes(data), timeoutMs: 20_000 }),
+      ),
+    );
+    assert.deepEqual(replies.map(({ data }) => text(data)), ["0", "1", "2"]);
+    await asked.return();
+    await answering;
+    const other = new GatewayClient({ host, port: Number(port), apiVersion: "9.0.0" });
+    await assert.rejects(other.listServices(), { kind: "api-version-mismatch" });
   });
 });

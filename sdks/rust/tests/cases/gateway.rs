@@ -258,6 +258,90 @@ async fn a_real_gateway_publishes() {
     );
 }
 
+#[tokio::test]
+async fn a_real_gateway_passes_replies() {
+    let Some(client) = real() else { return };
+    let [ask, answers] = ["ask", "answers"].map(|name| format!("clients.{name}.{}", uuid::Uuid::new_v4()));
+    let mut asked = client.subscribe([&ask]).await.unwrap();
+    let responder = client.clone();
+    let to = answers.clone();
+    // Answers every question, each after one that is for nobody.
+    let answering = tokio::spawn(async move {
+        while let Some(question) = asked.next().await.unwrap() {
+            for id in ["nobody", &question.metadata[CORRELATION_ID]] {
+                let reply = PublishRequest {
+                    topic: to.clone(),
+                    data: question.data.clone(),
+                    metadata: [(CORRELATION_ID.to_owned(), id.to_owned())].into(),
+                    cloudevent: None,
+                };
+                responder.publish_event(reply).await.unwrap();
+            }
+        }
+    });
+    let asks = (0..20u8).map(|number| {
+        let mut ask = Ask::new(&ask, &answers, number.to_string());
+        ask.timeout = Duration::from_secs(20);
+        client.publish_with_result(ask)
+    });
+    for (number, reply) in (0..20u8).zip(futures::future::join_all(asks).await) {
+        assert_eq!(reply.unwrap().data, number.to_string());
+    }
+    answering.abort();
+    let mut late = Ask::new(&answers, &ask, "");
+    late.timeout = Duration::from_millis(100);
+    let error = client.publish_with_result(late).await.unwrap_err();
+    assert!(matches!(error, Error::NoReply { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_real_gateway_keeps_state_and_calls_by_name() {
+    let Some(client) = real() else { return };
+    let key = format!("clients/{}", uuid::Uuid::new_v4());
+    let save = |etag: &str| SaveStateRequest {
+        service: "clients".to_owned(),
+        key: key.clone(),
+        value: "1".to_owned(),
+        etag: etag.to_owned(),
+        ..SaveStateRequest::default()
+    };
+    assert_eq!(client.get_state("clients", &key).await.unwrap(), None);
+    let etag = client.save_state(save("")).await.unwrap();
+    let stored = client
+        .get_state("clients", &key)
+        .await
+        .unwrap()
+        .expect("it is there");
+    assert_eq!((stored.value.as_str(), &stored.etag), ("1", &etag));
+    client.save_state(save(&etag)).await.unwrap();
+    let error = client.save_state(save(&etag)).await.unwrap_err();
+    assert!(matches!(error, Error::Aborted(_)), "{error:?}");
+    let all = client.get_all_state("clients").await.unwrap();
+    assert_eq!(all.get(&key).map(String::as_str), Some("1"));
+    let services = client.list_services().await.unwrap();
+    let error = client
+        .service(&services[0])
+        .call("NoSuchMethod", json!({}))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, Error::NotFound(_) | Error::Unimplemented(_)),
+        "{error:?}"
+    );
+    let address = std::env::var("VIRTUFIN_TEST_GATEWAY").unwrap();
+    let (host, port) = address.rsplit_once(':').unwrap();
+    let options = Options::gateway()
+        .host(host)
+        .port(port.parse().unwrap())
+        .api_version("9.0.0");
+    let error = GatewayClient::new(&options)
+        .unwrap()
+        .list_services()
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::ApiVersionMismatch(_)), "{error:?}");
+}
+
 /// Every method once; what it gives is what the server answers.
 async fn call_all(server: &Server, client: &GatewayClient) {
     let ok = || {
