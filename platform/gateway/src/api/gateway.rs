@@ -106,9 +106,16 @@ impl GatewayApi {
         json: &str,
     ) -> Result<String, Status> {
         let service = self.backends.service(service)?;
-        let target = self.backends.method(&service, method).await?;
+        let mut target = self.backends.method(&service, method).await?;
         let json = if json.trim().is_empty() { "{}" } else { json };
-        let message = from_json(target.0.input(), json.as_bytes()).map_err(Status::invalid_argument)?;
+        let message = match from_json(target.0.input(), json.as_bytes()) {
+            Ok(message) => message,
+            Err(_) => {
+                // The message may have got a field since the service told of it.
+                target = self.backends.method_anew(&service, method).await?;
+                from_json(target.0.input(), json.as_bytes()).map_err(Status::invalid_argument)?
+            }
+        };
         let call = target.call(metadata, message.encode_to_vec().into())?;
         let (_, answer) = self.backends.unary(&service, call).await?;
         let answer = DynamicMessage::decode(target.0.output(), answer).map_err(|error| {

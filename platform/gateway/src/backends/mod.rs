@@ -173,12 +173,18 @@ impl Backends {
     pub async fn method(&self, service: &Service, name: &str) -> Result<Target, Status> {
         let descriptors = self.descriptors(service).await?;
         match methods::find(&descriptors, &service.name, name) {
-            Err(status) if status.code() == Code::NotFound => {
-                let descriptors = self.descriptors_within(service, FRESH).await?;
-                methods::find(&descriptors, &service.name, name)
-            }
+            Err(status) if status.code() == Code::NotFound => self.method_anew(service, name).await,
             outcome => outcome,
         }
+    }
+
+    /// As [`method`](Self::method), of descriptors that are read now, unless that was done a moment ago.
+    ///
+    /// # Errors
+    /// As [`method`](Self::method).
+    pub async fn method_anew(&self, service: &Service, name: &str) -> Result<Target, Status> {
+        let descriptors = self.descriptors_within(service, FRESH).await?;
+        methods::find(&descriptors, &service.name, name)
     }
 
     /// Which service has this gRPC service, named in full.
@@ -251,9 +257,16 @@ impl Backends {
         answer
     }
 
-    /// A method that is not there any more: what the service told is out of date.
+    /// A method that is not there any more: what the service told is out of date, unless it told it a moment ago.
     fn learn(&self, service: &Service, error: Option<&Status>) {
-        if error.is_some_and(|status| status.code() == Code::Unimplemented) {
+        if error.is_none_or(|status| status.code() != Code::Unimplemented) {
+            return;
+        }
+        let old = |told: &Arc<Told>| {
+            let found = told.found.lock();
+            found.as_ref().is_some_and(|(_, at)| at.elapsed() > FRESH)
+        };
+        if self.told.lock().get(&service.name).is_some_and(old) {
             self.forget(Some(&service.name));
         }
     }

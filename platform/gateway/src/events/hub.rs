@@ -28,8 +28,8 @@ use tonic::{Code, Status};
 use super::Publisher;
 use crate::state::failure;
 
-/// Topics of one stream.
-const MAX_TOPICS: usize = 100;
+/// Topics of one stream; more than services may be configured.
+const MAX_TOPICS: usize = 1_100;
 
 /// Bounds of streams.
 #[derive(Debug, Clone, Copy)]
@@ -352,6 +352,9 @@ impl Reader {
                     member.offer(&event);
                 }
                 verdict.settle(Ack::Success);
+            }
+            for member in members.lock().values() {
+                member.finish(Some(Status::unavailable("the sidecar's subscription ended")));
             }
         })))
     }

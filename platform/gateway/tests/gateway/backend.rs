@@ -52,9 +52,9 @@ impl FileResolver for Texts {
     }
 }
 
-/// Descriptors of the shop, with another method where `more` declares one.
-pub(crate) fn descriptors(more: &str) -> Vec<u8> {
-    let text = include_str!("shop.proto").replace("// @more", more);
+/// Descriptors of the shop, whose text may be changed first.
+fn descriptors(change: impl Fn(&str) -> String) -> Vec<u8> {
+    let text = change(include_str!("shop.proto"));
     let mut resolver = ChainFileResolver::new();
     resolver.add(Texts(text));
     resolver.add(GoogleFileResolver::new());
@@ -69,8 +69,13 @@ impl Backend {
         Self::start_as(Speaks::V1, "", 0).await
     }
 
+    /// With another method where `more` declares one.
     pub(crate) async fn start_as(speaks: Speaks, more: &str, port: u16) -> Self {
-        let encoded = descriptors(more);
+        Self::start_with(speaks, port, |text| text.replace("// @more", more)).await
+    }
+
+    pub(crate) async fn start_with(speaks: Speaks, port: u16, change: impl Fn(&str) -> String) -> Self {
+        let encoded = descriptors(change);
         let pool = DescriptorPool::decode(encoded.as_slice()).unwrap();
         let builder =
             || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(&encoded);

@@ -259,6 +259,28 @@ async fn a_method_that_a_backend_gains_is_found() {
 }
 
 #[tokio::test]
+async fn a_field_that_a_message_gains_is_found() {
+    let backend = Backend::start().await;
+    let port = backend.address.port();
+    let gateway = Gateway::start(json!([backend.entry("shop")]), &[]).await;
+    let ask = json!({"values": [1], "later": true});
+    let answer = gateway.invoke_json("shop", "Sum", &ask).await;
+    assert_eq!(answer.status, "INVALID_ARGUMENT");
+    drop(backend);
+    let _backend = Backend::start_with(Speaks::V1, port, |text| {
+        text.replace(
+            "repeated int64 values = 1;",
+            "repeated int64 values = 1;\n  bool later = 2;",
+        )
+    })
+    .await;
+    until("the new field is found by itself", async || {
+        gateway.invoke_json("shop", "Sum", &ask).await.response_data == r#"{"value":"1"}"#
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn calls_have_a_time_limit_and_a_breaker() {
     let backend = Backend::start().await;
     let gateway = Gateway::start(json!([backend.entry("shop")]), &["--call-timeout-seconds=1"]).await;

@@ -4,6 +4,7 @@ mod backend;
 mod events;
 mod harness;
 mod invoke;
+mod real;
 mod rest;
 mod services;
 mod state;
