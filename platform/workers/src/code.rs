@@ -77,11 +77,11 @@ async fn fetch(
 ) -> Result<Bytes, ManagerError> {
     match fetcher.get_as(url, credential).await {
         Ok(fetched) => {
-            tracing::info!(target: "audit", worker, url = shown(url), bytes = fetched.bytes.len(), "code was fetched");
+            tracing::info!(target: "audit", worker, url = shown(url), bytes = fetched.bytes.len(), "audit: code was fetched");
             Ok(fetched.bytes)
         }
         Err(FetchError::Refused(refusal)) => {
-            tracing::warn!(target: "audit", worker, url = shown(url), reason = ?refusal, "code source was refused");
+            tracing::warn!(target: "audit", worker, url = shown(url), reason = ?refusal, "audit: code source was refused");
             Err(match refusal {
                 Refusal::Inner { .. } | Refusal::NotListed(_) | Refusal::Downgrade => {
                     ManagerError::Denied(refusal.to_string())

@@ -7,7 +7,9 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::lock::Output;
-use crate::names::{CORRELATION_ID, FENCING_TOKEN, REPLY_TOPIC, SOURCE, dead_letter_topic};
+use crate::names::{
+    CORRELATION_ID, DEAD_LETTER_TOPIC, FENCING_TOKEN, REPLY_TOPIC, SOURCE, dead_letter_topic,
+};
 use crate::validate;
 
 /// Attributes that a sidecar adds to what it delivers and that are of that delivery alone.
@@ -88,8 +90,16 @@ pub fn output(
     finished(key, topic, &answer, max_bytes)
 }
 
-/// What is published when an event is given up: the event itself, with what happened as extension attributes (Z38).
-pub fn dead_letter(worker: &str, topic: &str, input: &Event<Value>, reason: &str, attempts: u32) -> Output {
+/// What is published when an event is given up: the event itself, with what happened as extension attributes. It goes
+/// to `<topic>-dead`, or where the worker's configuration says by `deadlettertopic` (Z38).
+pub fn dead_letter(
+    worker: &str,
+    topic: &str,
+    config: &BTreeMap<String, String>,
+    input: &Event<Value>,
+    reason: &str,
+    attempts: u32,
+) -> Output {
     let mut event = input.clone();
     for name in OF_DELIVERY {
         event.extensions.remove(*name);
@@ -99,13 +109,16 @@ pub fn dead_letter(worker: &str, topic: &str, input: &Event<Value>, reason: &str
         ("deadletterreason", reason),
         ("deadletterworkerid", worker.to_owned()),
         ("deadletterattempts", attempts.to_string()),
-        ("deadlettertopic", topic.to_owned()),
+        ("deadletterorigin", topic.to_owned()),
     ] {
         event.extensions.insert(name.to_owned(), Value::from(value));
     }
     Output {
         key: key(input, worker),
-        topic: dead_letter_topic(topic),
+        topic: config
+            .get(DEAD_LETTER_TOPIC)
+            .cloned()
+            .unwrap_or_else(|| dead_letter_topic(topic)),
         event: serde_json::to_value(&event).unwrap_or_default(),
     }
 }
@@ -236,8 +249,21 @@ mod tests {
 
     #[test]
     fn a_dead_letter_is_the_event_and_what_happened() {
-        let letter = dead_letter("w", "orders", &with(input(), "topic", "orders"), "boom", 4);
+        let letter = |config: &BTreeMap<String, String>| {
+            dead_letter(
+                "w",
+                "orders",
+                config,
+                &with(input(), "topic", "orders"),
+                "boom",
+                4,
+            )
+        };
+        let elsewhere = BTreeMap::from([("deadlettertopic".to_owned(), "graves".to_owned())]);
+        assert_eq!(letter(&elsewhere).topic, "graves");
+        let letter = letter(&BTreeMap::new());
         assert_eq!(letter.topic, "orders-dead");
+        assert_eq!(letter.event["deadletterorigin"], "orders");
         assert_eq!(letter.event["id"], "42");
         assert_eq!(letter.event["data"]["depth"], 7);
         assert_eq!(letter.event["deadletterreason"], "boom");

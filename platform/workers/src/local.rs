@@ -24,6 +24,8 @@ use crate::store::Store;
 
 /// The wait before a worker that could not be run is tried again.
 const RETRY: Duration = Duration::from_secs(10);
+/// How long a deleted worker is remembered.
+const REMEMBERED: Duration = Duration::from_secs(60);
 /// Workers that are looked at at once.
 const AT_ONCE: usize = 8;
 /// Longest wait for calls under way when a worker is stopped; then they go on in the background.
@@ -49,15 +51,24 @@ struct Known {
     runner: Option<Arc<Runner>>,
     /// Why it does not run, and when to try again.
     problem: Option<(String, Instant)>,
+    /// When it was deleted. It is remembered for a while, as a look may be under way that still saw it.
+    gone: Option<Instant>,
 }
 
 impl Known {
     /// Whether a record of this revision is to be applied: for the first time, or again after a failure.
     fn is_due(&self, revision: u64) -> bool {
+        if self.gone.is_some() {
+            return false;
+        }
         let again = self.problem.as_ref().is_some_and(|(_, at)| *at <= Instant::now());
         revision > self.revision || (revision == self.revision && again)
     }
 }
+
+/// A worker that nobody else applies.
+#[derive(Debug)]
+pub struct Held(tokio::sync::OwnedMutexGuard<Known>);
 
 /// An engine that was loaded before its worker was written.
 #[derive(Debug)]
@@ -120,6 +131,7 @@ impl Local {
         let mut known = known.lock().await;
         if known.runner.is_none() {
             known.revision = 0;
+            known.gone = None;
         }
     }
 
@@ -138,8 +150,26 @@ impl Local {
         worker: &WorkerRecord,
         prepared: Option<Prepared>,
     ) -> Result<bool, ManagerError> {
-        let known = self.known(&worker.id);
-        let mut known = known.lock().await;
+        let held = self.hold(&worker.id).await;
+        self.apply_held(held, worker, prepared).await
+    }
+
+    /// Keeps others from applying a worker while it is written, so that its prepared engine is the one that runs.
+    pub async fn hold(&self, id: &str) -> Held {
+        Held(self.known(id).lock_owned().await)
+    }
+
+    /// As [`apply`](Self::apply), for a worker that is held.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub async fn apply_held(
+        &self,
+        held: Held,
+        worker: &WorkerRecord,
+        prepared: Option<Prepared>,
+    ) -> Result<bool, ManagerError> {
+        let Held(mut known) = held;
         if !known.is_due(worker.revision) {
             if let Some(prepared) = prepared {
                 prepared.engine.close().await;
@@ -244,7 +274,21 @@ impl Local {
         let mut known = known.lock().await;
         let topic = known.runner.as_ref().map(|runner| runner.subject().topic.clone());
         self.halt(&mut known, &topic.unwrap_or_default(), id).await;
-        self.workers.lock().remove(id);
+        known.problem = None;
+        known.gone = Some(Instant::now());
+    }
+
+    /// Looks at what is known of a worker that is not listed.
+    async fn unlisted(&self, id: &str) -> Result<(), ManagerError> {
+        let gone = self.known(id).lock().await.gone;
+        match gone {
+            Some(since) if since.elapsed() < REMEMBERED => {}
+            Some(_) => drop(self.workers.lock().remove(id)),
+            // One that was made here a moment ago may not have been listed yet when the list was read.
+            None if self.store.worker(id).await?.is_some() => {}
+            None => self.forget(id).await,
+        }
+        Ok(())
     }
 
     /// Looks for what other instances changed, and applies it. One bad worker does not keep the others.
@@ -255,10 +299,7 @@ impl Local {
         let ids = self.ids();
         let index = self.store.index().await?;
         for id in ids.iter().filter(|id| !index.workers.contains_key(*id)) {
-            // One that was made here a moment ago may not have been listed yet when the list was read.
-            if self.store.worker(id).await?.is_none() {
-                self.forget(id).await;
-            }
+            self.unlisted(id).await?;
         }
         futures::stream::iter(index.workers)
             .for_each_concurrent(AT_ONCE, |(id, revision)| async move {

@@ -6,8 +6,12 @@ use std::sync::Arc;
 use outrigger_kit::settings::{Key, Kind, Settings};
 use outrigger_platform_engine::Engines;
 use outrigger_platform_engine_python::{Imports, PythonEngine, PythonSettings};
+use outrigger_platform_engine_wasm::{WasmEngine, WasmSettings};
 use outrigger_platform_workers::service;
 use outrigger_platform_workers::settings::Options;
+
+/// Most instances of one WebAssembly worker; each has memory of its own.
+const MOST_INSTANCES: usize = 8;
 
 /// Settings of the engine of Python (H6).
 const PYTHON: &[Key] = &[
@@ -37,21 +41,27 @@ fn main() -> ExitCode {
     let mut definition = service::definition();
     definition.keys.extend_from_slice(PYTHON);
     outrigger_platform_service::run(&definition, |context| async {
-        let python = PythonEngine::new(python(&context.settings)?);
-        service::make(context, Engines::new().with(Arc::new(python)))
+        let options = Options::new(&context.settings).map_err(anyhow::Error::msg)?;
+        let python = PythonEngine::new(python(&context.settings, &options));
+        let wasm = WasmEngine::new(WasmSettings {
+            timeout: options.call_timeout,
+            instances: options.concurrency.min(MOST_INSTANCES),
+            ..WasmSettings::default()
+        });
+        let engines = Engines::new().with(Arc::new(python)).with(Arc::new(wasm));
+        service::make(context, engines)
     })
 }
 
-fn python(settings: &Settings) -> anyhow::Result<PythonSettings> {
-    let options = Options::new(settings).map_err(anyhow::Error::msg)?;
+fn python(settings: &Settings, options: &Options) -> PythonSettings {
     let imports = Imports::from_lists(
         settings.text("PythonAllowedPackages"),
         settings.get("PythonBlockedModules"),
     );
-    Ok(PythonSettings {
+    PythonSettings {
         timeout: options.call_timeout,
         concurrency: options.concurrency,
         imports,
         ..PythonSettings::default()
-    })
+    }
 }

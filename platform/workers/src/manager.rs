@@ -137,6 +137,7 @@ impl Manager {
         };
         // Code that cannot be loaded is refused before anything is kept, also of a worker that does not run yet.
         let prepared = self.prepare(&worker, &code).await?;
+        let held = parts.local.hold(&id).await;
         parts.store.create(&worker, &code.bytes).await?;
         let subject = Subject::from(&worker);
         parts.outlet.lifecycle(Transition::Created, &subject).await;
@@ -144,7 +145,7 @@ impl Manager {
             parts.outlet.lifecycle(Transition::Started, &subject).await;
         }
         // Where it cannot be run after all, that is logged and told, and tried again.
-        let _ = parts.local.apply(&worker, Some(prepared)).await;
+        let _ = parts.local.apply_held(held, &worker, Some(prepared)).await;
         Ok(id)
     }
 
@@ -258,6 +259,7 @@ impl Manager {
         let entry = entry(&code, &jiff::Timestamp::now().to_string());
         let engine = parts.local.load(&worker, code.bytes.clone()).await?;
         parts.store.put_code(id, &entry, &code.bytes).await?;
+        let held = parts.local.hold(id).await;
         let mut before = None;
         let changed = parts
             .store
@@ -276,10 +278,8 @@ impl Manager {
             }
         };
         let version = entry.version;
-        let applied = parts
-            .local
-            .apply(&worker, Some(Prepared { engine, version }))
-            .await;
+        let prepared = Some(Prepared { engine, version });
+        let applied = parts.local.apply_held(held, &worker, prepared).await;
         if let Some(before) = before {
             parts.store.remove_code(id, &before).await?;
         }

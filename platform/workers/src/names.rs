@@ -19,6 +19,8 @@ pub const LEADER_KEY: &str = "workmanager.recovery.leader";
 pub const REPLY_TOPIC: &str = "replytopic";
 /// The extension that joins a request and its reply (H10).
 pub const CORRELATION_ID: &str = "correlationid";
+/// The configuration of a worker that names another topic for its dead letters (Z38).
+pub const DEAD_LETTER_TOPIC: &str = "deadlettertopic";
 /// The extension with the token of a group's lock (H4.1).
 pub const FENCING_TOKEN: &str = "fencingtoken";
 

@@ -213,7 +213,7 @@ impl Recovery {
         }
         match self.fetcher.get(url).await {
             Ok(fetched) if sha256(&fetched.bytes) == entry.sha256 => {
-                tracing::warn!(target: "audit", worker = worker.id, "lost code was fetched again");
+                tracing::warn!(target: "audit", worker = worker.id, "audit: lost code was fetched again");
                 if let Err(error) = self.store.put_code(&worker.id, entry, &fetched.bytes).await {
                     tracing::error!(worker = worker.id, %error, "code that was fetched again was not kept");
                 }

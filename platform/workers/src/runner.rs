@@ -9,7 +9,7 @@ use outrigger_platform_engine::{Engine, EngineError};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::Semaphore;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::events::{dead_letter, key, output, stamped};
 use crate::lock::{Ended, GroupLocks, Output};
@@ -192,9 +192,13 @@ impl Inner {
             let loaded = self.loaded.lock();
             (loaded.engine.clone(), loaded.calls.token())
         };
-        tokio::time::timeout(self.call_timeout, engine.process(event))
-            .await
-            .unwrap_or(Err(EngineError::Timeout(self.call_timeout)))
+        // In a task of its own, so that an engine that panics fails one call and not the delivery.
+        let call = AbortOnDropHandle::new(tokio::spawn(async move { engine.process(event).await }));
+        match tokio::time::timeout(self.call_timeout, call).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => Err(EngineError::Crashed(error.to_string())),
+            Err(_) => Err(EngineError::Timeout(self.call_timeout)),
+        }
     }
 
     async fn gone(&self, input: &Event<Value>, kind: &str, reason: &str, attempts: u32) -> Output {
@@ -206,6 +210,13 @@ impl Inner {
             "an event is given up"
         );
         self.outlet.failed(&self.subject, kind, reason).await;
-        dead_letter(&self.subject.id, &self.subject.topic, input, reason, attempts)
+        dead_letter(
+            &self.subject.id,
+            &self.subject.topic,
+            &self.config,
+            input,
+            reason,
+            attempts,
+        )
     }
 }

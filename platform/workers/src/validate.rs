@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use outrigger_platform_topics::Topic;
 
 use crate::error::ManagerError;
-use crate::names::{CORRELATION_ID, FENCING_TOKEN};
+use crate::names::{CORRELATION_ID, DEAD_LETTER_TOPIC, FENCING_TOKEN, REPLY_TOPIC};
 
 const MOST_TAGS: usize = 50;
 const LONGEST_TAG_KEY: usize = 128;
@@ -127,6 +127,9 @@ pub fn config(config: &BTreeMap<String, String>) -> Result<(), ManagerError> {
                 "config key {key:?} is the name of an event's attribute"
             )));
         }
+        if matches!(key.as_str(), DEAD_LETTER_TOPIC | REPLY_TOPIC) {
+            topic(value)?;
+        }
         if value.len() > LONGEST_CONFIG_VALUE {
             return Err(invalid(format!(
                 "the value of config {key:?} has more than {LONGEST_CONFIG_VALUE} bytes"
@@ -175,6 +178,10 @@ mod tests {
             );
         }
         assert!(config(&map([("a".to_owned(), "x".repeat(4097))])).is_err());
+        for (value, fits) in [("graves", true), ("workmanager.lifecycle", false), ("", false)] {
+            let outcome = config(&map([("deadlettertopic".to_owned(), value.to_owned())]));
+            assert_eq!(outcome.is_ok(), fits, "{value:?}");
+        }
     }
 
     #[test]

@@ -358,6 +358,8 @@ fn failure(status: &Status) -> BackendError {
         | Code::DeadlineExceeded
         | Code::Cancelled
         | Code::Unknown
+        // What a store or broker fails with for the moment.
+        | Code::Internal
         | Code::ResourceExhausted => BackendError::Unavailable(message),
         _ => BackendError::Refused(message),
     }

@@ -111,6 +111,10 @@ fn failure(error: Error) -> BackendError {
     match error {
         Error::Conflict { message } => BackendError::Conflict(message),
         Error::Json { .. } => BackendError::Malformed(error.to_string()),
+        // What a store or broker behind the sidecar fails with for the moment is a 500, too.
+        Error::Status { status, .. } if status.is_server_error() => {
+            BackendError::Unavailable(error.to_string())
+        }
         error if error.is_retryable() => BackendError::Unavailable(error.to_string()),
         error => BackendError::Refused(error.to_string()),
     }

@@ -1,7 +1,6 @@
 //! Where code comes from (H5, Z15, Z16).
 
 use base64::Engine as _;
-use outrigger_kit::testing::Cluster;
 use outrigger_platform_wire::virtufin as proto;
 use outrigger_platform_workers::store::sha256;
 use proto::code_source::Source;
@@ -9,7 +8,7 @@ use proto::source_credential::Credential;
 use serde_json::json;
 use tonic::Code;
 
-use super::support::{answered, event, http, ready, server, until, worker};
+use super::support::{Platform, answered, event, http, ready, server, until, worker};
 
 fn from_url(url: String, hash: &str) -> proto::CreateWorkerRequest {
     let mut request = worker("orders", &json!({}));
@@ -23,7 +22,7 @@ fn from_url(url: String, hash: &str) -> proto::CreateWorkerRequest {
 
 #[tokio::test]
 async fn h5_1_inline_code_reaches_the_engine_decoded() {
-    let cluster = Cluster::new();
+    let cluster = Platform::new();
     let manager = ready(&cluster, "one", &[]).await;
     let code = json!({"type": "priced", "version": "by rest"}).to_string();
     let body = json!({
@@ -68,7 +67,7 @@ async fn h5_1_inline_code_reaches_the_engine_decoded() {
 
 #[tokio::test]
 async fn h5_2_code_is_fetched_and_its_hash_is_checked() {
-    let cluster = Cluster::new();
+    let cluster = Platform::new();
     let manager = ready(&cluster, "one", &[]).await;
     let code = json!({"type": "priced"}).to_string();
     let (address, mut asked) = server(code.clone()).await;
@@ -114,6 +113,32 @@ async fn h5_2_code_is_fetched_and_its_hash_is_checked() {
         .to_string();
     assert!(!record.contains("s3cret"), "{record}");
 
+    // New code comes the same ways, under the same checks.
+    let mut ask = proto::LoadCodeFromUrlRequest {
+        id: id.clone(),
+        url: format!("http://{address}/newer.py"),
+        credential: None,
+        content_sha256: sha256(b"other"),
+    };
+    let refused = manager
+        .client
+        .clone()
+        .load_code_from_url(ask.clone())
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    ask.content_sha256.clear();
+    manager.client.clone().load_code_from_url(ask).await.unwrap();
+    let ask = proto::GetWorkerHistoryRequest { id };
+    let history = manager
+        .client
+        .clone()
+        .get_worker_history(ask)
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(history.entries.len(), 2);
+
     // It goes with a URL only.
     let mut inline = worker("orders", &json!({}));
     inline.code_source.as_mut().unwrap().credential = Some(proto::SourceCredential {
@@ -127,7 +152,7 @@ async fn h5_2_code_is_fetched_and_its_hash_is_checked() {
 
 #[tokio::test]
 async fn h5_3_code_does_not_come_from_inside_or_from_who_is_not_listed() {
-    let cluster = Cluster::new();
+    let cluster = Platform::new();
     let (address, mut asked) = server("{}".to_owned()).await;
     // No list: public hosts only. A list: these hosts only, public ones included.
     for (list, url) in [
@@ -156,7 +181,7 @@ async fn h5_3_code_does_not_come_from_inside_or_from_who_is_not_listed() {
 
 #[tokio::test]
 async fn code_has_a_bound() {
-    let cluster = Cluster::new();
+    let cluster = Platform::new();
     let manager = ready(&cluster, "one", &[("WORKER_MAX_CODE_BYTES", "100")]).await;
     let long = json!({"version": "x".repeat(100)});
     let refused = manager.create(worker("orders", &long)).await.unwrap_err();

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tonic::transport::{Channel, Endpoint};
 
-use super::support::{PUBSUB, STORE, event, until, worker};
+use super::by_sidecar::support::{PUBSUB, STORE, event, until, worker};
 
 /// The programs, where they were built.
 struct Programs {
@@ -179,7 +179,7 @@ impl Manager {
 
     async fn ready(&self) {
         until("the manager's health passes", async || {
-            let (status, _) = super::support::try_http(self.http, "/health/ready").await?;
+            let (status, _) = super::by_sidecar::support::try_http(self.http, "/health/ready").await?;
             (status == 200).then_some(())
         })
         .await;
@@ -383,6 +383,26 @@ async fn the_shipped_manager_runs_workers_in_python() {
         }
         Err(status) => panic!("{status}"),
     }
+    // What is refused for where it is from is in the audit log, without its query (H5.3).
+    let mut inner = worker("orders", &json!({}));
+    inner.mime_type = "text/x-python".to_owned();
+    inner.code_source = Some(proto::CodeSource {
+        source: Some(proto::code_source::Source::Url(
+            "http://169.254.169.254/code?key=s3cret".to_owned(),
+        )),
+        ..proto::CodeSource::default()
+    });
+    let refused = manager.client.clone().create_worker(inner).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::PermissionDenied);
+    let log = fs::read_to_string(home.path().join("one.log")).unwrap();
+    let line = log.lines().find(|line| line.contains("code source was refused"));
+    let line = line.unwrap_or_else(|| panic!("{log}"));
+    assert!(
+        line.contains("audit") && line.contains("http://169.254.169.254/code"),
+        "{line}"
+    );
+    assert!(!log.contains("s3cret"));
+
     backend.publish("orders", &event("first")).await.unwrap();
     let output = tokio::time::timeout(std::time::Duration::from_secs(60), outputs.recv());
     let output = output.await.unwrap().unwrap();

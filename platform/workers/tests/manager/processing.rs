@@ -3,14 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::SeqCst;
 
-use outrigger_kit::testing::Cluster;
 use serde_json::json;
 
-use super::support::{answered, event, ready, until, worker};
+use super::support::{Platform, answered, event, ready, until, worker};
 
 #[tokio::test]
 async fn h3_1_outputs_go_where_their_type_or_the_input_says() {
-    let cluster = Cluster::new();
+    let cluster = Platform::new();
     let manager = ready(&cluster, "one", &[]).await;
     let mut request = worker("orders", &json!({"type": "order.priced"}));
     request.config = BTreeMap::from([
@@ -51,7 +50,7 @@ async fn h3_1_outputs_go_where_their_type_or_the_input_says() {
 
 #[tokio::test]
 async fn h3_2_events_run_side_by_side_within_a_bound() {
-    let cluster = Cluster::new();
+    let cluster = Platform::new();
     let manager = ready(&cluster, "one", &[("WORKER_MAX_CONCURRENCY", "4")]).await;
     manager
         .create(worker("orders", &json!({"type": "priced", "sleep_ms": 50})))
@@ -69,7 +68,7 @@ async fn h3_2_events_run_side_by_side_within_a_bound() {
 
 #[tokio::test]
 async fn h3_3_failures_are_tried_again_then_given_up() {
-    let cluster = Cluster::new();
+    let cluster = Platform::new();
     let manager = ready(&cluster, "one", &[]).await;
     // Three failures are one less than there are tries.
     manager
@@ -104,7 +103,7 @@ async fn h3_3_failures_are_tried_again_then_given_up() {
 
 #[tokio::test]
 async fn h3_3_a_call_has_a_bound() {
-    let cluster = Cluster::new();
+    let cluster = Platform::new();
     let variables = [
         ("MESSAGE_HANDLING_TIMEOUT_SECONDS", "1"),
         ("WORKER_RETRY_ATTEMPTS", "0"),
@@ -125,7 +124,7 @@ async fn h3_3_a_call_has_a_bound() {
 
 #[tokio::test]
 async fn an_output_waits_for_a_broker_that_is_away() {
-    let cluster = Cluster::new();
+    let cluster = Platform::new();
     let manager = ready(&cluster, "one", &[]).await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("go");

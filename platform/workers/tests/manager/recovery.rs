@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use outrigger_kit::testing::Cluster;
 use outrigger_platform_service::Expect;
 use outrigger_platform_wire::virtufin as proto;
 use outrigger_platform_workers::names::{INDEX_KEY, LEADER_KEY, code_key, worker_key};
 use outrigger_platform_workers::recovery::LeaderRecord;
 use serde_json::{Value, json};
 
-use super::support::{Instance, answered, event, http, ready, start, until, worker};
+use super::GATEWAY;
+use super::support::{Instance, Platform, answered, event, http, ready, start, until, worker};
 
 async fn recover(instance: &Instance) -> i32 {
     let ask = proto::RecoverWorkersRequest {};
@@ -39,7 +39,7 @@ async fn spoil(instance: &Instance, id: &str) -> String {
 
 #[tokio::test]
 async fn h1_3_workers_are_back_before_health_passes() {
-    let cluster = Cluster::new();
+    let cluster = Platform::new();
     let first = ready(&cluster, "one", &[]).await;
     let running = first
         .create(worker("orders", &json!({"type": "priced"})))
@@ -57,7 +57,6 @@ async fn h1_3_workers_are_back_before_health_passes() {
     first.stop().await;
 
     let second = start(&cluster, "two", &[]).await;
-    second.publish("orders", &event(1)).await;
     until("health passes", async || {
         let (status, _) = http(second.http, "GET", "/health/ready", None).await;
         (status == 200).then_some(())
@@ -84,6 +83,7 @@ async fn h1_3_workers_are_back_before_health_passes() {
     let (status, description) = second.recovery().await;
     assert_eq!(status, "Degraded", "{description}");
     assert!(description.contains(&bad), "{description}");
+    second.publish("orders", &event(1)).await;
     until("the event is answered", async || {
         (answered(&cluster, "priced") == ["1"]).then_some(())
     })
@@ -105,7 +105,7 @@ async fn h1_3_workers_are_back_before_health_passes() {
 
 #[tokio::test]
 async fn h1_3_a_recovery_that_cannot_be_done_keeps_health_from_passing() {
-    let cluster = Cluster::new();
+    let cluster = Platform::new();
     let first = ready(&cluster, "one", &[]).await;
     // What lies there is no list.
     first
@@ -133,7 +133,7 @@ async fn h1_3_a_recovery_that_cannot_be_done_keeps_health_from_passing() {
 
 #[tokio::test]
 async fn h1_3_recovery_can_be_turned_off() {
-    let cluster = Cluster::new();
+    let cluster = Platform::new();
     let first = ready(&cluster, "one", &[]).await;
     first
         .create(worker("orders", &json!({"type": "priced"})))
@@ -156,6 +156,10 @@ async fn h1_3_recovery_can_be_turned_off() {
     .await;
     assert!(cluster.published("priced").is_empty());
     assert_eq!(recover(&second).await, 1);
+    if GATEWAY {
+        // Its streams are live.
+        second.publish("orders", &event("o")).await;
+    }
     until("the old one answers when it is asked for", async || {
         (answered(&cluster, "priced") == ["o"]).then_some(())
     })
@@ -164,7 +168,7 @@ async fn h1_3_recovery_can_be_turned_off() {
 
 #[tokio::test]
 async fn h1_5_of_three_instances_one_leads_at_a_time_and_lets_go() {
-    let cluster = Cluster::new();
+    let cluster = Platform::new();
     let first = ready(&cluster, "one", &[]).await;
     for _ in 0..5 {
         first
@@ -201,7 +205,7 @@ async fn h1_5_of_three_instances_one_leads_at_a_time_and_lets_go() {
 
 #[tokio::test]
 async fn h1_5_who_does_not_lead_does_not_wait() {
-    let cluster = Cluster::new();
+    let cluster = Platform::new();
     let first = ready(&cluster, "one", &[]).await;
     first
         .create(worker("orders", &json!({"type": "priced"})))
@@ -227,7 +231,7 @@ async fn h1_5_who_does_not_lead_does_not_wait() {
 
 #[tokio::test]
 async fn h5_2_lost_code_is_fetched_again_if_it_is_still_the_same() {
-    let cluster = Cluster::new();
+    let cluster = Platform::new();
     let first = ready(&cluster, "one", &[]).await;
     let code = json!({"type": "priced"}).to_string();
     let (address, _asked) = super::support::server(code).await;
@@ -250,7 +254,7 @@ async fn h5_2_lost_code_is_fetched_again_if_it_is_still_the_same() {
 
 #[tokio::test]
 async fn z9_workers_of_earlier_key_forms_are_moved_once() {
-    let cluster = Cluster::new();
+    let cluster = Platform::new();
     let first = ready(&cluster, "one", &[]).await;
     let mut moved = Vec::new();
     for separator in ["/", "-"] {
@@ -299,7 +303,7 @@ async fn z9_workers_of_earlier_key_forms_are_moved_once() {
 
 #[tokio::test]
 async fn others_follow_what_one_instance_changes() {
-    let cluster = Cluster::new();
+    let cluster = Platform::new();
     let one = ready(&cluster, "one", &[]).await;
     let two = ready(&cluster, "two", &[]).await;
     let id = one
@@ -317,11 +321,12 @@ async fn others_follow_what_one_instance_changes() {
         .await;
     };
     told("two", "online", 1).await;
+    let closed = || one.observed.closed.load(std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(closed(), 0);
     let ask = proto::StopWorkerRequest { id: id.clone() };
     two.client.clone().stop_worker(ask).await.unwrap();
     until("the other one's engine is closed", async || {
-        let closed = one.observed.closed.load(std::sync::atomic::Ordering::SeqCst);
-        (closed == 1).then_some(())
+        (closed() == 1).then_some(())
     })
     .await;
     let ask = proto::StartWorkerRequest { id: id.clone() };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use outrigger_kit::testing::{Cluster, Sidecar};
-use outrigger_kit::{CancellationToken, Environment, Event};
+use outrigger_kit::{CancellationToken, Environment, Event, RetryPolicy};
 use outrigger_platform_engine::Engines;
 use outrigger_platform_service::host::serve_until;
 use outrigger_platform_service::{Backend, Context};
@@ -18,10 +18,100 @@ use tokio::net::{TcpListener, TcpStream};
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
-use super::engine::{MIME, Observed, RecipeFactory};
+use super::GATEWAY;
+use crate::engine::{MIME, Observed, RecipeFactory};
 
 pub(crate) const STORE: &str = "statestore";
 pub(crate) const PUBSUB: &str = "pubsub";
+
+/// A cluster, and the gateway of it where tests go by one.
+pub(crate) struct Platform {
+    cluster: Cluster,
+    gateway: tokio::sync::OnceCell<Gateway>,
+}
+
+struct Gateway {
+    channel: Channel,
+    task: tokio::task::JoinHandle<anyhow::Result<()>>,
+    _sidecar: Sidecar,
+    _folder: tempfile::TempDir,
+}
+
+impl Platform {
+    pub(crate) fn new() -> Self {
+        Self {
+            cluster: Cluster::new(),
+            gateway: tokio::sync::OnceCell::new(),
+        }
+    }
+
+    /// State and events for a manager beside this sidecar.
+    async fn backend(&self, sidecar: &Sidecar) -> Backend {
+        if !GATEWAY {
+            return Backend::sidecar(sidecar.client(), STORE, PUBSUB);
+        }
+        let gateway = self.gateway.get_or_init(|| Gateway::start(&self.cluster)).await;
+        let retry = RetryPolicy::new(3, Duration::from_millis(10)).unwrap();
+        Backend::gateway(gateway.channel.clone(), "workmanager", retry)
+    }
+}
+
+impl std::ops::Deref for Platform {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        &self.cluster
+    }
+}
+
+impl Gateway {
+    async fn start(cluster: &Cluster) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("services.json");
+        let services = json!({"services": [{"name": "workmanager", "daprAppId": "workmanager"}]});
+        std::fs::write(&file, services.to_string()).unwrap();
+        let sidecar = cluster.sidecar("gateway").await.unwrap();
+        let environment = sidecar.environment();
+        let arguments = vec![format!("--services={}", file.display())];
+        let [http, grpc, web] = [listen().await, listen().await, listen().await];
+        let address = grpc.local_addr().unwrap();
+        let context = Context {
+            settings: outrigger_platform_gateway::definition()
+                .load(arguments, &environment)
+                .unwrap(),
+            environment,
+            instance: "gateway".to_owned(),
+            client: sidecar.client(),
+            backend: Backend::sidecar(sidecar.client(), STORE, PUBSUB),
+            http: http.local_addr().unwrap(),
+            grpc: address,
+        };
+        let service = outrigger_platform_gateway::make(context, web).await.unwrap();
+        let task = tokio::spawn(serve_until(service, http, grpc, std::future::pending()));
+        let channel = Endpoint::from_shared(format!("http://{address}"))
+            .unwrap()
+            .connect_lazy();
+        let gateway = Self {
+            channel,
+            task,
+            _sidecar: sidecar,
+            _folder: folder,
+        };
+        let backend = Backend::gateway(gateway.channel.clone(), "workmanager", RetryPolicy::none());
+        until("the gateway is ready", async || backend.get("nothing").await.ok()).await;
+        gateway
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn listen() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").await.unwrap()
+}
 
 /// One instance of the manager and its sidecar.
 pub(crate) struct Instance {
@@ -35,10 +125,9 @@ pub(crate) struct Instance {
 }
 
 /// A manager of a cluster with these variables in its environment; it may not be ready yet.
-pub(crate) async fn start(cluster: &Cluster, name: &str, variables: &[(&str, &str)]) -> Instance {
+pub(crate) async fn start(cluster: &Platform, name: &str, variables: &[(&str, &str)]) -> Instance {
     let sidecar = cluster.sidecar("workmanager").await.unwrap();
-    let http = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let grpc = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (http, grpc) = (listen().await, listen().await);
     let addresses = (http.local_addr().unwrap(), grpc.local_addr().unwrap());
     let mut environment: Environment = sidecar.environment();
     // Tests have no time; what is set comes after.
@@ -54,7 +143,7 @@ pub(crate) async fn start(cluster: &Cluster, name: &str, variables: &[(&str, &st
         environment.insert((*name).to_owned(), (*value).to_owned());
     }
     let settings = service::definition().load(Vec::new(), &environment).unwrap();
-    let backend = Backend::sidecar(sidecar.client(), STORE, PUBSUB);
+    let backend = cluster.backend(&sidecar).await;
     let context = Context {
         settings,
         environment,
@@ -84,7 +173,7 @@ pub(crate) async fn start(cluster: &Cluster, name: &str, variables: &[(&str, &st
 }
 
 /// A manager that takes calls.
-pub(crate) async fn ready(cluster: &Cluster, name: &str, variables: &[(&str, &str)]) -> Instance {
+pub(crate) async fn ready(cluster: &Platform, name: &str, variables: &[(&str, &str)]) -> Instance {
     let instance = start(cluster, name, variables).await;
     instance.wait_until_ready().await;
     instance
