@@ -131,6 +131,77 @@ async fn a_service_behind_a_sidecar_is_called_by_its_app_id() {
 }
 
 #[tokio::test]
+async fn a_service_at_an_address_is_called_over_mutual_tls() {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    use tonic::service::Routes;
+    use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+
+    let folder = tempfile::tempdir().unwrap();
+    let root_key = KeyPair::generate().unwrap();
+    let mut root = CertificateParams::new(Vec::new()).unwrap();
+    root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let root_pem = root.self_signed(&root_key).unwrap().pem();
+    let issuer = Issuer::new(root, root_key);
+    let leaf = |name: &str| {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        (
+            params.signed_by(&key, &issuer).unwrap().pem(),
+            key.serialize_pem(),
+        )
+    };
+    let (server_pem, server_key) = leaf("shop.test");
+    let (client_pem, client_key) = leaf("gateway.test");
+    for (name, text) in [
+        ("ca.pem", &root_pem),
+        ("cert.pem", &client_pem),
+        ("key.pem", &client_key),
+    ] {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    let (v1, listener) = (
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(outrigger_platform_wire::DESCRIPTORS)
+            .with_service_name("virtufin.Config")
+            .build_v1()
+            .unwrap(),
+        tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap(),
+    );
+    let port = listener.local_addr().unwrap().port();
+    let tls = ServerTlsConfig::new()
+        .identity(Identity::from_pem(server_pem, server_key))
+        .client_ca_root(Certificate::from_pem(&root_pem));
+    let server = Server::builder()
+        .tls_config(tls)
+        .unwrap()
+        .add_routes(Routes::new(v1));
+    tokio::spawn(server.serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener)));
+
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let entry = |name: &str, tls: serde_json::Value| json!({"name": name, "grpc": {"host": "127.0.0.1", "port": port, "tls": tls}});
+    let whole = json!({
+        "caFile": path("ca.pem"), "certFile": path("cert.pem"), "keyFile": path("key.pem"), "serverName": "shop.test",
+    });
+    let unknown = json!({"caFile": path("ca.pem"), "serverName": "shop.test"});
+    let other = json!({
+        "caFile": path("ca.pem"), "certFile": path("cert.pem"), "keyFile": path("key.pem"), "serverName": "other.test",
+    });
+    let file = json!([
+        entry("known", whole),
+        entry("unknown", unknown),
+        entry("other", other)
+    ]);
+    let gateway = Gateway::start(file, &[]).await;
+    let methods = gateway.get("/v1/grpc/known/methods").await;
+    assert_eq!(methods.status, 200, "{}", methods.text());
+    // Without a certificate of its own, or with another name in the server's, there is no call.
+    for name in ["unknown", "other"] {
+        let answer = gateway.get(&format!("/v1/grpc/{name}/methods")).await;
+        assert!(answer.status.is_server_error(), "{name}: {}", answer.text());
+    }
+}
+
+#[tokio::test]
 async fn a_due_job_publishes_or_calls() {
     let backend = Backend::start().await;
     let mut entry = backend.entry("shop");
