@@ -74,7 +74,7 @@ const VERBS: &[Verb] = &[
     ),
     (
         "sdks",
-        "check, generate and test the clients of the platform services [--check] [--write] [--test] \
+        "check, generate and test the clients of the platform services [--check] [--write] [--test] [--gateway] \
          [--only rust,python,typescript,csharp]",
         sdks::run,
     ),

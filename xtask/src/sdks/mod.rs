@@ -2,7 +2,8 @@
 //!
 //! `--check`: every case has its test in every language (`cases.rs`), every package the version of the contract, and
 //! generated code is what the contracts give. `--write` writes the latter. `--test` runs the tests of each language whose
-//! tools can be had, and prints how many there were. Without a flag: `--check`, then `--test`.
+//! tools can be had, and prints how many there were; with `--gateway` beside a real gateway and its sidecar. Without either:
+//! `--check`, then `--test`.
 
 use std::{
     fs,
@@ -12,9 +13,10 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 
-use crate::{args::Args, house, node, python, repo};
+use crate::{args::Args, bench::guard::Guard, house, node, python, repo};
 
 mod cases;
+mod gateway;
 mod versions;
 
 /// Where the packages live, below the root.
@@ -43,11 +45,12 @@ struct Tally {
     skipped: u32,
 }
 
-/// `--check`, `--write`, `--test`, `--only LIST`.
+/// `--check`, `--write`, `--test`, `--gateway`, `--only LIST`.
 pub(crate) fn run(mut args: Args) -> anyhow::Result<()> {
     let check_flag = args.switch("--check");
     let write = args.switch("--write");
     let test_flag = args.switch("--test");
+    let with_gateway = args.switch("--gateway");
     let only = args.value("--only")?;
     args.finish()?;
     let chosen: Vec<_> = match &only {
@@ -70,7 +73,7 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<()> {
         check()?;
     }
     if test_flag || all {
-        run_tests(&chosen)?;
+        run_tests(&chosen, with_gateway)?;
     }
     Ok(())
 }
@@ -79,7 +82,7 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<()> {
 pub(crate) fn test() -> anyhow::Result<()> {
     check()?;
     let chosen: Vec<_> = LANGUAGES.iter().filter(|(name, _, _)| *name != "rust").collect();
-    run_tests(&chosen)
+    run_tests(&chosen, false)
 }
 
 fn check() -> anyhow::Result<()> {
@@ -159,9 +162,13 @@ fn prepare_python() -> Result<PathBuf, String> {
     Ok(venv.join("bin/python"))
 }
 
-fn run_tests(languages: &[&(&str, Run, Count)]) -> anyhow::Result<()> {
+fn run_tests(languages: &[&(&str, Run, Count)], with_gateway: bool) -> anyhow::Result<()> {
     let mut lines = Vec::new();
     let mut failed = Vec::new();
+    let guard = Guard::start()?;
+    let gateway = with_gateway
+        .then(|| gateway::Gateway::start(&guard))
+        .transpose()?;
     for (name, prepare, count) in languages {
         println!("==> {SDKS}: {name}");
         let mut command = match prepare() {
@@ -173,6 +180,11 @@ fn run_tests(languages: &[&(&str, Run, Count)]) -> anyhow::Result<()> {
             }
         };
         let output = command
+            .envs(
+                gateway
+                    .iter()
+                    .flat_map(|gateway| gateway.variables.iter().cloned()),
+            )
             .stdin(Stdio::null())
             .output()
             .with_context(|| format!("start {}", command.get_program().to_string_lossy()))?;
