@@ -3,10 +3,12 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use outrigger_kit::health::{HealthEntry, Scope};
 use outrigger_kit::settings::{Key, Kind, Settings};
 use outrigger_platform_engine::Engines;
 use outrigger_platform_engine_python::{Imports, PythonEngine, PythonSettings};
 use outrigger_platform_engine_wasm::{WasmEngine, WasmSettings};
+use outrigger_platform_sandbox::WhenMissing;
 use outrigger_platform_workers::service;
 use outrigger_platform_workers::settings::Options;
 
@@ -31,6 +33,14 @@ const PYTHON: &[Key] = &[
         kind: Kind::Text,
         help: "modules that workers may never import, with commas, in place of the built-in list",
     },
+    Key {
+        name: "WorkerSandbox",
+        flag: "--worker-sandbox",
+        variables: &["WORKER_SANDBOX"],
+        default: Some("require"),
+        kind: Kind::OneOf(&["require", "best-effort"]),
+        help: "whether workers run on a kernel that lacks what confines them",
+    },
 ];
 
 fn main() -> ExitCode {
@@ -42,14 +52,24 @@ fn main() -> ExitCode {
     definition.keys.extend_from_slice(PYTHON);
     outrigger_platform_service::run(&definition, |context| async {
         let options = Options::new(&context.settings).map_err(anyhow::Error::msg)?;
-        let python = PythonEngine::new(python(&context.settings, &options));
+        let python = Arc::new(PythonEngine::new(python(&context.settings, &options)));
         let wasm = WasmEngine::new(WasmSettings {
             timeout: options.call_timeout,
             instances: options.concurrency.min(MOST_INSTANCES),
             ..WasmSettings::default()
         });
-        let engines = Engines::new().with(Arc::new(python)).with(Arc::new(wasm));
-        service::make(context, engines)
+        let engines = Engines::new().with(python.clone()).with(Arc::new(wasm));
+        let mut service = service::make(context, engines)?;
+        service.app = service.app.health_check("sandbox", Scope::Report, move || {
+            let python = python.clone();
+            async move {
+                match python.health_word().await {
+                    word if word == "confined" => HealthEntry::healthy(word),
+                    word => HealthEntry::degraded(word),
+                }
+            }
+        });
+        Ok(service)
     })
 }
 
@@ -62,6 +82,10 @@ fn python(settings: &Settings, options: &Options) -> PythonSettings {
         timeout: options.call_timeout,
         concurrency: options.concurrency,
         imports,
+        when_missing: match settings.text("WorkerSandbox") {
+            "best-effort" => WhenMissing::GoWithout,
+            _ => WhenMissing::Refuse,
+        },
         ..PythonSettings::default()
     }
 }
