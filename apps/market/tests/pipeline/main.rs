@@ -12,6 +12,7 @@ mod auditor;
 mod client;
 mod foreign;
 mod kills;
+mod languages;
 mod page;
 mod running;
 #[allow(dead_code, reason = "shared with the todo app's tests, which use all of it")]
