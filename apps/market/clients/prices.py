@@ -1,6 +1,7 @@
 """Prints the pipeline's prices as they come: `python prices.py [count]`.
 
-Needs the packages below sdks/python, which `cargo xtask sdks --test` installs into target/venv-sdks.
+Needs the packages below sdks/python, installed or by PYTHONPATH, and grpcio; `cargo xtask sdks --test` makes an
+environment with that, target/venv-sdks.
 """
 
 import asyncio

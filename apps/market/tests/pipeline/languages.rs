@@ -33,6 +33,7 @@ async fn clients_of_three_languages_read_the_same_prices() {
         reads(
             Command::new(python)
                 .arg(clients.join("prices.py"))
+                .env("PYTHONPATH", packages(&root))
                 .env("VIRTUFIN_API_GRPC_PORT", port.to_string()),
         )
         .await;
@@ -55,6 +56,13 @@ async fn clients_of_three_languages_read_the_same_prices() {
         println!("skipped: no TypeScript packages; cargo xtask sdks --test builds them");
     }
     pipeline.stop().await;
+}
+
+/// The folders of the Python packages, as a search path.
+fn packages(root: &Path) -> std::ffi::OsString {
+    let folders = std::fs::read_dir(root.join("sdks/python")).unwrap();
+    let sources = folders.map(|folder| folder.unwrap().path().join("src"));
+    std::env::join_paths(sources.filter(|source| source.is_dir())).unwrap()
 }
 
 /// Runs a client until it has read enough; prices of both exchanges are among what it prints.
