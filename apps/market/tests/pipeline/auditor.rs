@@ -54,10 +54,7 @@ pub(crate) fn now_ns() -> i64 {
 impl Auditor {
     /// Starts a sidecar beside the pipeline and reads all its topics.
     pub(crate) async fn start(pipeline: &Pipeline) -> Self {
-        let port = || {
-            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            listener.local_addr().unwrap().port().to_string()
-        };
+        let port = || super::running::free().1.to_string();
         let (http, grpc) = (port(), port());
         let home = pipeline.home.path();
         let sidecar = Command::new(pipeline.programs.join("outrigger"))

@@ -130,6 +130,17 @@ impl Pipeline {
     }
 }
 
+/// A free port that connections do not take: theirs are higher, and a port is free for a while before its process has it.
+pub(crate) fn free() -> (TcpListener, u16) {
+    loop {
+        let number = uuid::Uuid::new_v4().as_u64_pair().0;
+        let port = 15_000 + u16::try_from(number % 15_000).unwrap();
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+            return (listener, port);
+        }
+    }
+}
+
 /// The run file with free ports in place of its own.
 fn moved(text: &str) -> (String, BTreeMap<String, u16>) {
     let mut ports = BTreeMap::new();
@@ -146,8 +157,7 @@ fn moved(text: &str) -> (String, BTreeMap<String, u16>) {
         if number.len() == 4 && number.starts_with('5') {
             let port = ports.entry(number.to_owned()).or_insert_with(|| {
                 // Held until all are chosen, so that no two are the same.
-                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-                let port = listener.local_addr().unwrap().port();
+                let (listener, port) = free();
                 listeners.push(listener);
                 port
             });
