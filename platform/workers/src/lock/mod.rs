@@ -1,6 +1,6 @@
 //! Turns of groups: workers of one group run one at a time, wherever they are (H4).
 //!
-//! [`turn`] is the protocol, pure; this is what carries it out. Locks lie in the state store under
+//! `turn` is the protocol, pure; this is what carries it out. Locks lie in the state store under
 //! `workmanager.grouplock.<group>` and are taken by conditional writes (Z17).
 //!
 //! What is promised: outputs of a group's turns are published in the order of their tokens, and a holder that was
