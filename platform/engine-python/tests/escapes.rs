@@ -217,7 +217,7 @@ refused! {
     reading_the_hosts_environment_is_refused, "EACCES", "return open('/proc/%d/environ' % MANAGER).read()";
     reading_the_first_process_is_refused, "EACCES", "return open('/proc/1/environ').read()";
     reading_the_hosts_memory_is_refused, "EACCES", "return open('/proc/%d/mem' % MANAGER, 'rb').read(1)";
-    reading_through_proc_self_root_is_refused, "EACCES", "return open('/proc/self/root/etc/passwd').read()";
+    reading_through_proc_self_root_is_refused, "EACCES", "return open('/proc/self/root' + '/etc/passwd').read()";
     reading_through_proc_self_cwd_is_refused, "EACCES", "return open('/proc/self/cwd/etc/passwd').read()";
     reading_upwards_out_of_the_library_is_refused, "EACCES",
         "return open(os.path.dirname(os.__file__) + '/..' * 9 + '/etc/passwd').read()";
