@@ -62,6 +62,8 @@ impl House {
             .unwrap();
         let mut environment = sidecar.environment();
         environment.insert("DAPR_RETRY_BASE_DELAY_MS".to_owned(), "20".to_owned());
+        // As in dapr.yaml: with the kit's default of half a minute, live news of a service that is back come so late.
+        environment.insert("DAPR_CIRCUIT_BREAKER_DURATION_SECONDS".to_owned(), "1".to_owned());
         let instance = Instance::new(app, name, environment).unwrap().named(name);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         sidecar.attach(listener.local_addr().unwrap());
