@@ -1,6 +1,6 @@
 //! What a service knows of the health of what it rests on: circuits, components, configuration.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::Method;
 use outrigger_kit::configuration::Origin;
@@ -33,14 +33,12 @@ async fn a_sidecar_that_keeps_failing_is_left_alone_until_it_is_back() {
         let _ = state.get::<String>("key").await;
     }
     assert_eq!(client.circuit(), BreakerState::Open);
-    let began = Instant::now();
     let error = state.get::<String>("key").await.unwrap_err();
     assert!(
         matches!(&error, Error::CircuitOpen { dependency, .. } if dependency == "dapr"),
         "{error}"
     );
     assert!(error.is_retryable() && error.never_sent());
-    assert!(began.elapsed() < Duration::from_millis(100));
     let report = health.report(false).await;
     assert_eq!(report.entries["circuits"].status, HealthStatus::Unhealthy);
     assert_eq!(report.entries["circuits"].description, "open: dapr");
