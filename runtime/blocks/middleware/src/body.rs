@@ -3,6 +3,7 @@
 use std::{
     fmt,
     pin::Pin,
+    sync::Mutex,
     task::{Context, Poll},
 };
 
@@ -45,6 +46,15 @@ impl Body {
         B::Error: Into<BoxError>,
     {
         Self::Boxed(BoxBody::new(body.map_err(Into::into)))
+    }
+
+    /// Any stream of which only one thread at a time may know, such as tonic's.
+    pub fn boxed_unsync<B>(body: B) -> Self
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
+        Self::boxed(Exclusive(Mutex::new(body)))
     }
 
     /// The same body, keeping a guard (a permit, a place) until it was sent or given up.
@@ -105,6 +115,29 @@ impl http_body::Body for Body {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Incoming(incoming) => incoming.size_hint(),
             Self::Boxed(boxed) => boxed.size_hint(),
+        }
+    }
+}
+
+/// Makes a body `Sync`: it is reached by exclusive borrows only, so no lock is ever taken.
+struct Exclusive<B>(Mutex<B>);
+
+impl<B> http_body::Body for Exclusive<B>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.0.get_mut() {
+            Ok(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            // Only a panic under a lock could have poisoned it.
+            Err(_) => Poll::Ready(None),
         }
     }
 }

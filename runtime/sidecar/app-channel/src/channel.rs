@@ -12,13 +12,12 @@ use std::{
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{HeaderValue, Request, Response, Uri, header::HeaderName, uri::PathAndQuery};
-use http_body::Frame;
 use hyper_rustls::HttpsConnector;
 use hyper_util::{
     client::legacy::{self, Client},
     rt::{TokioExecutor, TokioTimer},
 };
-use outrigger_middleware::{Body, BoxError, Next};
+use outrigger_middleware::{Body, Next};
 use outrigger_telemetry::Metrics;
 use outrigger_wire::dapr::proto::runtime::v1::{
     app_callback_alpha_client::AppCallbackAlphaClient, app_callback_client::AppCallbackClient,
@@ -481,29 +480,6 @@ impl tower_service::Service<Request<tonic::body::Body>> for GrpcService {
 
     fn call(&mut self, request: Request<tonic::body::Body>) -> Self::Future {
         let app = GrpcApp(self.0.clone());
-        Box::pin(async move { app.send(request.map(sync_body)).await })
-    }
-}
-
-/// tonic's bodies are not `Sync`; ours are, so that they may cross a pipeline.
-fn sync_body(body: tonic::body::Body) -> Body {
-    Body::boxed(Exclusive(std::sync::Mutex::new(body)))
-}
-
-struct Exclusive(std::sync::Mutex<tonic::body::Body>);
-
-impl http_body::Body for Exclusive {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        // `get_mut` takes no lock; a panic of an earlier poll would have ended the body.
-        match self.0.get_mut() {
-            Ok(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
-            Err(_) => Poll::Ready(None),
-        }
+        Box::pin(async move { app.send(request.map(Body::boxed_unsync)).await })
     }
 }

@@ -149,7 +149,7 @@ impl InternalService {
     async fn reflect(&self, request: Request<Body>) -> Response<Body> {
         let mut routes = self.reflection.clone();
         match routes.call(request.map(tonic::body::Body::new)).await {
-            Ok(response) => response.map(crate::proxy::sync_body),
+            Ok(response) => response.map(Body::boxed_unsync),
             Err(never) => match never {},
         }
     }

@@ -636,26 +636,3 @@ impl Drop for Watched {
         }
     }
 }
-
-/// tonic's bodies are not `Sync`; ours are, so that they may cross a pipeline.
-pub(crate) fn sync_body(body: tonic::body::Body) -> Body {
-    Body::boxed(Exclusive(std::sync::Mutex::new(body)))
-}
-
-struct Exclusive(std::sync::Mutex<tonic::body::Body>);
-
-impl http_body::Body for Exclusive {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        // `get_mut` takes no lock; a panic of an earlier poll would have ended the body.
-        match self.0.get_mut() {
-            Ok(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
-            Err(_) => Poll::Ready(None),
-        }
-    }
-}
