@@ -18,10 +18,7 @@ use anyhow::{Context, bail, ensure};
 
 use crate::{
     args::Args,
-    bench::{
-        guard::{Guard, Program},
-        http::free_ports,
-    },
+    bench::guard::{Guard, Program},
     node, python, repo,
     services::Services,
 };
@@ -179,7 +176,7 @@ fn one(client: &Client, sidecar: &Sidecar, mut program: Command) -> anyhow::Resu
     let folder = repo::target().join("clients").join(client.name);
     furnish(&folder)?;
     let guard = Guard::start()?;
-    let [http, grpc, app, two_http, two_grpc, two_app] = free_ports::<6>()?;
+    let [http, grpc, app, two_http, two_grpc, two_app] = outrigger_test_ports::free::<6>()?;
     // Names are announced on the network: another run must not answer to them.
     let id = |app: &str| format!("clients-{}-{app}-{}", client.name, std::process::id());
     let _one = sidecar.start(&guard, &folder, &id("one"), client.protocol, [http, grpc, app])?;

@@ -148,7 +148,7 @@ async fn one_trace_runs_through_a_service_and_its_durations_are_told() {
     let telemetry = Telemetry::start(&options, &nobody).unwrap();
     let began = std::time::Instant::now();
     telemetry.shutdown().await;
-    assert!(began.elapsed() < Duration::from_secs(5));
+    assert!(began.elapsed() < Duration::from_secs(20));
 }
 
 fn tokio_stream_of(

@@ -170,7 +170,9 @@ macro_rules! ends_the_process {
             if !confines() {
                 return;
             }
-            let (worker, got) = tried(&HASTY, $body).await;
+            // Only those that never end need a short time.
+            let engine = if $kind == "timeout" { &*HASTY } else { &*BARE };
+            let (worker, got) = tried(engine, $body).await;
             let error = got.unwrap_err();
             assert_eq!(error.kind(), $kind, "{error}");
             assert!(error.to_string().contains($words), "{error}");
@@ -508,7 +510,7 @@ async fn answering_twice_is_refused() {
     assert_eq!(got, Ok(Value::Null));
     let begin = Instant::now();
     while ask(&worker, json!("innocent")).await != Ok(json!("innocent")) {
-        assert!(begin.elapsed() < Duration::from_secs(5));
+        assert!(begin.elapsed() < Duration::from_secs(20));
     }
 }
 

@@ -140,8 +140,12 @@ async fn one_that_answers_pings_is_kept_and_one_that_does_not_is_replaced() {
         ping_timeout: Duration::from_millis(500),
         ..stub()
     };
-    let silent = load_with(settings.clone(), r#"{"silent": 1}"#).await.unwrap();
-    let lively = load_with(settings, "{}").await.unwrap();
+    let patient = PythonSettings {
+        ping_timeout: Duration::from_secs(20),
+        ..settings.clone()
+    };
+    let silent = load_with(settings, r#"{"silent": 1}"#).await.unwrap();
+    let lively = load_with(patient, "{}").await.unwrap();
     let process = async |engine| ask(engine, json!("process")).await.unwrap();
     let (first_silent, first_lively) = (process(&silent).await, process(&lively).await);
     let begin = Instant::now();

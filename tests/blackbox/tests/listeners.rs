@@ -9,7 +9,6 @@ use crate::support::{
     app::{self, App},
     client::{get, request, send, send_unix},
     echo::{EchoApp, EchoClient},
-    ports,
     sidecar::{Launch, unix_channel},
 };
 
@@ -90,7 +89,7 @@ async fn an_app_sees_its_own_token_and_not_the_sidecars() {
 
 #[tokio::test]
 async fn the_public_port_serves_health_and_metadata_only() {
-    let port = ports::free();
+    let [port] = outrigger_test_ports::free().unwrap();
     let sidecar = Launch::new("public")
         .env("DAPR_API_TOKEN", "secret")
         .component("store", "state.in-memory", &[])

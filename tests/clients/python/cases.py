@@ -6,7 +6,7 @@ import time
 import traceback
 from collections.abc import Callable
 
-PATIENCE = 10.0
+PATIENCE = 20.0
 _CASES: list[tuple[str, Callable[[], None], int]] = []
 
 

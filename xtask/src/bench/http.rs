@@ -2,39 +2,13 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    net::{Ipv4Addr, TcpListener, TcpStream},
-    sync::atomic::{AtomicU32, Ordering},
+    net::{Ipv4Addr, TcpStream},
     time::Duration,
 };
 
 use anyhow::Context;
 
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Ports that were free a moment ago.
-pub(crate) fn free_ports<const N: usize>() -> anyhow::Result<[u16; N]> {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    // Below the ports that the kernel gives to connections: one of those could be taken before a sidecar listens.
-    const FIRST: u32 = 10_000;
-    const COUNT: u32 = 22_000;
-    let begin = std::process::id().wrapping_mul(251);
-    let mut listeners = Vec::with_capacity(N);
-    for _ in 0..COUNT {
-        if listeners.len() == N {
-            break;
-        }
-        let number = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
-        let port = u16::try_from(FIRST + number).context("a port has 16 bits")?;
-        // All are held until all are known.
-        listeners.extend(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
-    }
-    anyhow::ensure!(listeners.len() == N, "there are no {N} free ports");
-    let mut ports = [0; N];
-    for (port, listener) in ports.iter_mut().zip(&listeners) {
-        *port = listener.local_addr()?.port();
-    }
-    Ok(ports)
-}
 
 /// Asks a server on loopback; status and body.
 pub(crate) fn request(port: u16, method: &str, path: &str, body: &str) -> anyhow::Result<(u16, String)> {

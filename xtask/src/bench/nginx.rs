@@ -16,7 +16,7 @@ use crate::process::{self, until};
 pub(crate) fn two_hops(plan: &Plan, side: &Side, values: &mut Values) -> anyhow::Result<()> {
     let folder = folder(plan, side, "hops")?;
     let app = App::start(plan, &folder, &[])?;
-    let [first, second] = http::free_ports::<2>()?;
+    let [first, second] = outrigger_test_ports::free::<2>()?;
     let mut hops = Vec::new();
     for (name, port, upstream) in [("second", second, app.port), ("first", first, second)] {
         let configuration = folder.join(format!("{name}.conf"));

@@ -144,7 +144,7 @@ impl Sidecar {
         app_id: &str,
         more: &[&str],
     ) -> anyhow::Result<Self> {
-        let [port, grpc, internal, metrics] = http::free_ports::<4>()?;
+        let [port, grpc, internal, metrics] = outrigger_test_ports::free::<4>()?;
         let mut command = side.command();
         command
             .args(["--app-id", app_id])

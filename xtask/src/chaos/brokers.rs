@@ -12,7 +12,7 @@ use anyhow::Context;
 use crate::{
     bench::{
         guard::{Guard, Program},
-        http, rig,
+        rig,
     },
     process::until,
     repo,
@@ -74,7 +74,7 @@ impl Broker {
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         Ok(match name {
             "redis" => {
-                let [port] = http::free_ports::<1>()?;
+                let [port] = outrigger_test_ports::free::<1>()?;
                 let mut redis = Redis {
                     guard: guard.clone(),
                     folder: folder.to_owned(),

@@ -7,7 +7,7 @@ use anyhow::Context;
 use crate::{
     bench::{
         guard::{Guard, Program},
-        http::{free_ports, succeeds},
+        http::succeeds,
     },
     process::until,
     repo,
@@ -49,7 +49,7 @@ impl Gateway {
         }
         fs::create_dir_all(folder.join("resources"))?;
         fs::write(folder.join("resources/components.yaml"), COMPONENTS)?;
-        let [http, grpc, web, sidecar_http, sidecar_grpc] = free_ports::<5>()?;
+        let [http, grpc, web, sidecar_http, sidecar_grpc] = outrigger_test_ports::free::<5>()?;
         let services = folder.join("services.json");
         let backend =
             format!(r#"{{"services":[{{"name":"gateway","grpc":{{"host":"127.0.0.1","port":{grpc}}}}}]}}"#);

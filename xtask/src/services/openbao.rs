@@ -10,7 +10,7 @@ use anyhow::Context;
 
 use super::{
     Server, Started,
-    place::{Place, answers, free_port},
+    place::{Place, answers},
     user::User,
 };
 use crate::repo;
@@ -46,7 +46,7 @@ fn start(place: &Place) -> anyhow::Result<Started> {
     let copy = folder.join("bao");
     fs::copy(&program, &copy).context("copy bao")?;
     user.own(&copy)?;
-    let port = free_port()?;
+    let [port] = outrigger_test_ports::free()?;
     let mut process = place.launch(
         "openbao",
         user.command(&copy)

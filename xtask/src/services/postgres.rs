@@ -4,12 +4,7 @@ use std::{fs, path::PathBuf, process::Stdio};
 
 use anyhow::{Context, bail};
 
-use super::{
-    Server, Started,
-    packages::Package,
-    place::{Place, free_port},
-    user::User,
-};
+use super::{Server, Started, packages::Package, place::Place, user::User};
 use crate::repo;
 
 pub(super) const SERVER: Server = Server {
@@ -65,7 +60,7 @@ fn start(place: &Place) -> anyhow::Result<Started> {
             String::from_utf8_lossy(&made.stderr).trim()
         );
     }
-    let port = free_port()?;
+    let [port] = outrigger_test_ports::free()?;
     let mut process = place.launch(
         "postgres",
         user.command(programs.join("postgres"))

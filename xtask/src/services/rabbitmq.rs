@@ -11,7 +11,7 @@ use anyhow::Context;
 use super::{
     Server, Started,
     packages::Package,
-    place::{Place, answers, free_port},
+    place::{Place, answers},
     user::User,
 };
 use crate::repo;
@@ -39,7 +39,7 @@ fn start(place: &Place) -> anyhow::Result<Started> {
     let epmd = repo::which("epmd").context("epmd is not here")?;
     let user = User::unprivileged("rabbitmq")?;
     let folder = place.folder("rabbitmq", &user)?;
-    let [port, distribution, mapper] = [free_port()?, free_port()?, free_port()?];
+    let [port, distribution, mapper] = outrigger_test_ports::free()?;
     let environment = environment(&folder, port, distribution, mapper);
 
     // Erlang would start it as a daemon, which nobody ends.

@@ -5,7 +5,7 @@ use anyhow::Context;
 use super::{
     Server, Started,
     packages::Package,
-    place::{Place, answers, free_port},
+    place::{Place, answers},
     user::User,
 };
 use crate::repo;
@@ -23,7 +23,7 @@ fn start(place: &Place) -> anyhow::Result<Started> {
     let program = repo::which("redis-server").context("redis-server is not here")?;
     let user = User::unprivileged("redis")?;
     let folder = place.folder("redis", &user)?;
-    let port = free_port()?;
+    let [port] = outrigger_test_ports::free()?;
     let mut process = place.launch(
         "redis",
         user.command(program)

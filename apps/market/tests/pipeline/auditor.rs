@@ -54,8 +54,9 @@ pub(crate) fn now_ns() -> i64 {
 impl Auditor {
     /// Starts a sidecar beside the pipeline and reads all its topics.
     pub(crate) async fn start(pipeline: &Pipeline) -> Self {
-        let port = || super::running::free().1.to_string();
-        let (http, grpc) = (port(), port());
+        let [http, grpc] = outrigger_test_ports::free::<2>()
+            .unwrap()
+            .map(|port| port.to_string());
         let home = pipeline.home.path();
         let sidecar = Command::new(pipeline.programs.join("outrigger"))
             .args(["daprd", "--app-id", "auditor", "--log-level", "warn"])

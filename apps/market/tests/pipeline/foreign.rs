@@ -9,7 +9,7 @@ use std::time::Duration;
 use outrigger_market::watch::watch;
 use outrigger_platform_client::{Options, gateway::GatewayClient};
 
-use super::running::{free, programs, signal};
+use super::running::{programs, signal};
 use super::{ALONE, until};
 
 /// A process that ends with the test.
@@ -28,9 +28,9 @@ fn start(command: &mut Command) -> Process {
 }
 
 fn ports<const N: usize>() -> [String; N] {
-    // Held together, so that no two are the same.
-    let listeners = [(); N].map(|()| free());
-    listeners.map(|(_held, port)| port.to_string())
+    outrigger_test_ports::free()
+        .unwrap()
+        .map(|port: u16| port.to_string())
 }
 
 /// Whose sidecar a service gets.

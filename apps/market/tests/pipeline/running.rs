@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::{env, fs};
@@ -130,21 +129,9 @@ impl Pipeline {
     }
 }
 
-/// A free port that connections do not take: theirs are higher, and a port is free for a while before its process has it.
-pub(crate) fn free() -> (TcpListener, u16) {
-    loop {
-        let number = uuid::Uuid::new_v4().as_u64_pair().0;
-        let port = 15_000 + u16::try_from(number % 15_000).unwrap();
-        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
-            return (listener, port);
-        }
-    }
-}
-
 /// The run file with free ports in place of its own.
 fn moved(text: &str) -> (String, BTreeMap<String, u16>) {
     let mut ports = BTreeMap::new();
-    let mut listeners = Vec::new();
     let mut out = String::new();
     let mut rest = text;
     while let Some(at) = rest.find(|letter: char| letter.is_ascii_digit()) {
@@ -156,9 +143,7 @@ fn moved(text: &str) -> (String, BTreeMap<String, u16>) {
         out.push_str(before);
         if number.len() == 4 && number.starts_with('5') {
             let port = ports.entry(number.to_owned()).or_insert_with(|| {
-                // Held until all are chosen, so that no two are the same.
-                let (listener, port) = free();
-                listeners.push(listener);
+                let [port] = outrigger_test_ports::free().unwrap();
                 port
             });
             out.push_str(&port.to_string());

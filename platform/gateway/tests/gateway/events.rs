@@ -297,7 +297,7 @@ async fn proxy(to: std::net::SocketAddr, cut: CancellationToken) -> std::net::So
 
 #[tokio::test]
 async fn a_reader_that_vanished_is_noticed() {
-    let gateway = Gateway::start(json!([]), &["--keep-alive-milliseconds=300"]).await;
+    let gateway = Gateway::start(json!([]), &["--keep-alive-milliseconds=2000"]).await;
     let cut = CancellationToken::new();
     let address = proxy(gateway.web, cut.clone()).await;
     let channel = Endpoint::from_shared(format!("http://{address}"))
@@ -307,7 +307,7 @@ async fn a_reader_that_vanished_is_noticed() {
     gateway.publish(event("t", b"1", &[])).await.unwrap();
     assert_eq!(next(&mut events).await.unwrap().unwrap().data, "1");
     // Pings alone never reach the reader of events, and one that answers them stays.
-    let quiet = tokio::time::timeout(Duration::from_millis(1_500), events.message()).await;
+    let quiet = tokio::time::timeout(Duration::from_millis(4_500), events.message()).await;
     assert!(quiet.is_err(), "{quiet:?}");
     assert_eq!(gateway.subscriptions().await, "1 open on 1 topics");
     cut.cancel();

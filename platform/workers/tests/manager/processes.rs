@@ -86,11 +86,6 @@ impl Drop for Process {
     }
 }
 
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
-
 fn component(folder: &Path, name: &str, kind: &str) {
     let text = format!(
         "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata:\n  name: {name}\nspec:\n  type: {kind}\n  version: v1\n  metadata:\n  - name: connectionString\n    value: {name}.db\n"
@@ -116,7 +111,7 @@ struct Sidecar {
 
 impl Sidecar {
     async fn start(programs: &Programs, home: &Path, app_id: &str, log: &str) -> Self {
-        let [http, grpc, metrics, internal] = std::array::from_fn(|_| free_port());
+        let [http, grpc, metrics, internal] = outrigger_test_ports::free().unwrap();
         let arguments = [
             "daprd".to_owned(),
             format!("--app-id={app_id}"),
@@ -159,7 +154,7 @@ struct Manager {
 
 impl Manager {
     fn start(program: &Path, home: &Path, name: &str, sidecar: &Sidecar, more: &[&str]) -> Self {
-        let [http, grpc] = std::array::from_fn(|_| free_port());
+        let [http, grpc] = outrigger_test_ports::free().unwrap();
         let mut arguments = vec![
             format!("--instance={name}"),
             format!("--http-port={http}"),

@@ -3,7 +3,6 @@
 pub(crate) mod app;
 pub(crate) mod client;
 pub(crate) mod echo;
-pub(crate) mod ports;
 pub(crate) mod program;
 pub(crate) mod random;
 pub(crate) mod sidecar;

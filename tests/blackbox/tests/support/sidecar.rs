@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tonic::transport::{Channel, Endpoint};
 
-use super::{PATIENCE, client, eventually, ports, program};
+use super::{PATIENCE, client, eventually, program};
 
 /// How a sidecar is to be started.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl Launch {
             Some(program) => (program, Vec::new()),
             None => program::ours(),
         };
-        let [http, grpc, metrics, internal] = std::array::from_fn(|_| ports::free());
+        let [http, grpc, metrics, internal] = outrigger_test_ports::free().unwrap();
         let mut command = Command::new(program);
         command
             .args(first)

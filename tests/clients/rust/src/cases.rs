@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Why a case did not pass.
 #[derive(Debug)]

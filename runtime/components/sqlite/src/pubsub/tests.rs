@@ -220,11 +220,11 @@ async fn a_lapsed_lease_is_taken_over_and_the_late_verdict_is_fenced() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_running_handler_keeps_its_claim_beyond_the_lease() {
     let folder = tempfile::tempdir().unwrap();
-    let one = open(folder.path(), &[("leaseDuration", "1s")]).await;
-    let two = open(folder.path(), &[("leaseDuration", "1s")]).await;
+    let one = open(folder.path(), &[("leaseDuration", "3s")]).await;
+    let two = open(folder.path(), &[("leaseDuration", "3s")]).await;
     let slow = Recorder::asynchronous(|_, _| {
         Box::pin(async {
-            tokio::time::sleep(Duration::from_millis(2500)).await;
+            tokio::time::sleep(Duration::from_secs(7)).await;
             Verdict::Ack
         })
     });

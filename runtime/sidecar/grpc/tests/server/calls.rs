@@ -176,7 +176,7 @@ async fn shutdown_lets_streams_end() {
     ));
     sidecar.shutdown.cancel();
     assert!(events.message().await.unwrap().is_none(), "the stream ends well");
-    tokio::time::timeout(Duration::from_secs(5), sidecar.serving)
+    tokio::time::timeout(Duration::from_secs(30), sidecar.serving)
         .await
         .unwrap()
         .unwrap();

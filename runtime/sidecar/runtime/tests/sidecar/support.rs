@@ -46,7 +46,7 @@ impl Running {
         options.grpc_port = 0;
         options.listen_addresses = vec!["127.0.0.1".to_owned()];
         options.internal_grpc_listen_address = "127.0.0.1".to_owned();
-        options.internal_grpc_port = free_port().await;
+        [options.internal_grpc_port] = outrigger_test_ports::free().unwrap();
         options.metrics = Some(MetricsListen {
             address: "127.0.0.1".to_owned(),
             port: 0,
@@ -133,11 +133,6 @@ fn replace(path: &Path, text: &str) {
     let draft = path.with_extension("draft");
     std::fs::write(&draft, text).unwrap();
     std::fs::rename(draft, path).unwrap();
-}
-
-async fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// One request on a connection of its own.
