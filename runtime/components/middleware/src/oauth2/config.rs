@@ -1,6 +1,6 @@
 //! Metadata of `middleware.http.oauth2`.
 
-use http::HeaderName;
+use http::{HeaderName, header};
 use outrigger_component::{Error, Properties, SecretString};
 
 use crate::filter::{self, PathFilter};
@@ -18,7 +18,7 @@ pub struct Oauth2Config {
     pub auth_url: String,
     /// Where a code is exchanged for a token.
     pub token_url: String,
-    /// Which header of the request carries the token.
+    /// Which header of the request carries the token, `Authorization` unless said otherwise.
     pub auth_header_name: HeaderName,
     /// Where the authorization server sends people back to.
     pub redirect_url: Option<String>,
@@ -36,9 +36,13 @@ impl Oauth2Config {
     /// expression.
     pub fn parse(properties: &Properties) -> Result<Self, Error> {
         let text = |name: &str| properties.get(name).unwrap_or_default().to_owned();
-        let auth_header_name = HeaderName::from_bytes(text("authHeaderName").as_bytes()).map_err(|_| {
-            Error::configuration("metadata property 'authHeaderName' must be the name of a header")
-        })?;
+        let auth_header_name = match properties.non_empty("authHeaderName") {
+            // The default of upstream's `metadata.yaml`.
+            None => header::AUTHORIZATION,
+            Some(name) => HeaderName::from_bytes(name.as_bytes()).map_err(|_| {
+                Error::configuration("metadata property 'authHeaderName' must be the name of a header")
+            })?,
+        };
         Ok(Self {
             client_id: text("clientID"),
             client_secret: text("clientSecret").into(),

@@ -26,7 +26,6 @@ fn pairs<'a>(token_url: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &
         ("authURL", "https://login.example/authorize?tenant=1"),
         ("tokenURL", token_url),
         ("redirectURL", "https://app.example/"),
-        ("authHeaderName", "authorization"),
     ];
     pairs.extend_from_slice(more);
     pairs
@@ -119,6 +118,24 @@ async fn a_login_goes_all_the_way() {
     // The old name is worth nothing, and the state was good once.
     assert_eq!(call(&handler, ask(&back, Some(&before))).await.status, 500);
     assert_eq!(endpoint.asked.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn the_header_of_the_token_can_be_named() {
+    let endpoint = endpoint().await;
+    for (name, header) in [("", "authorization"), ("X-Token", "x-token")] {
+        let handler = open(OAUTH2, &pairs(&endpoint.url, &[("authHeaderName", name)]))
+            .await
+            .unwrap();
+        let seen = call(&handler, ask("/", None)).await;
+        let back = format!("/?state={}&code=c", login(&seen)["state"]);
+        let seen = call(&handler, ask(&back, Some(&cookie(&seen)))).await;
+        let passed = call(&handler, ask("/", Some(&cookie(&seen))))
+            .await
+            .passed
+            .unwrap();
+        assert_eq!(passed.headers()[header], "Bearer tok");
+    }
 }
 
 #[tokio::test]
