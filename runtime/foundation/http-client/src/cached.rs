@@ -26,7 +26,7 @@ pub struct Freshness {
     pub missing: Duration,
 }
 
-type Parse<T> = fn(&Bytes) -> Result<T, String>;
+type Parse<T> = dyn Fn(&Bytes) -> Result<T, String> + Send + Sync;
 
 /// A document that is fetched at the start and then again when it is old or lacks something. Callers never wait for
 /// a refresh of an old document: they use it until the new one is there, also where the other end is gone meanwhile.
@@ -35,7 +35,7 @@ pub struct Cached<T>(Arc<Inner<T>>);
 struct Inner<T> {
     client: Client,
     url: Url,
-    parse: Parse<T>,
+    parse: Box<Parse<T>>,
     freshness: Freshness,
     held: ArcSwap<Held<T>>,
     /// Holds the time of the last try; its lock makes refreshes one at a time.
@@ -71,13 +71,13 @@ impl<T: Send + Sync + 'static> Cached<T> {
         client: Client,
         url: Url,
         freshness: Freshness,
-        parse: Parse<T>,
+        parse: impl Fn(&Bytes) -> Result<T, String> + Send + Sync + 'static,
     ) -> Result<Self, ClientError> {
-        let held = fetch(&client, &url, freshness, parse).await?;
+        let held = fetch(&client, &url, freshness, &parse).await?;
         Ok(Self(Arc::new(Inner {
             client,
             url,
-            parse,
+            parse: Box::new(parse),
             freshness,
             held: ArcSwap::from_pointee(held),
             last_try: Mutex::new(Instant::now()),
@@ -123,7 +123,7 @@ impl<T: Send + Sync + 'static> Cached<T> {
             return;
         }
         *last_try = Instant::now();
-        match fetch(&inner.client, &inner.url, inner.freshness, inner.parse).await {
+        match fetch(&inner.client, &inner.url, inner.freshness, &*inner.parse).await {
             Ok(held) => inner.held.store(Arc::new(held)),
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
@@ -137,7 +137,7 @@ async fn fetch<T>(
     client: &Client,
     url: &Url,
     freshness: Freshness,
-    parse: Parse<T>,
+    parse: &Parse<T>,
 ) -> Result<Held<T>, ClientError> {
     let response = client.get(url).await?;
     let document = parse(response.body()).map_err(|reason| ClientError::Document {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response, header};
 use outrigger_component::Error;
@@ -11,7 +12,7 @@ use serde::Deserialize;
 
 use super::{
     BearerConfig,
-    keys::{KeySet, Refusal},
+    keys::{KeySet, Refusal, Warnings},
 };
 use crate::respond;
 
@@ -53,7 +54,13 @@ impl Bearer {
         };
         let url = Client::parse(&url)
             .map_err(|error| Error::configuration("failed to register JWKS cache").with_source(error))?;
-        let keys = Cached::open(client, url, freshness, KeySet::parse)
+        let warnings = Warnings::default();
+        let parse = move |document: &Bytes| {
+            let set = KeySet::parse(document)?;
+            warnings.speak(&set);
+            Ok(set)
+        };
+        let keys = Cached::open(client, url, freshness, parse)
             .await
             .map_err(|error| unavailable("failed to fetch JWKS", error))?;
         Ok(Self { config, keys })

@@ -6,6 +6,7 @@ mod config;
 mod keys;
 #[cfg(test)]
 mod tests;
+mod token;
 
 use std::sync::Arc;
 

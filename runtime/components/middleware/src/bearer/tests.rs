@@ -22,7 +22,10 @@ use outrigger_http_client::Freshness;
 use outrigger_middleware::{Body, Middleware};
 use serde_json::{Value, json};
 
-use super::{BEARER, Bearer, BearerConfig};
+use super::{
+    BEARER, Bearer, BearerConfig,
+    keys::{KeySet, Warnings},
+};
 use crate::testing::{call, get, open, serve};
 
 enum Signer {
@@ -464,4 +467,62 @@ async fn what_is_missing_at_the_start_is_said() {
             error.chain()
         );
     }
+}
+
+/// A key on P-521 and a token that another maker's library signed with it.
+fn es512() -> (Value, String) {
+    let made: Value = serde_json::from_str(include_str!("testdata/es512.json")).unwrap();
+    (made["jwk"].clone(), made["token"].as_str().unwrap().to_owned())
+}
+
+/// A handler of the issuer in the token above, its keys these.
+async fn es512_handler(keys: Vec<Value>) -> Arc<dyn Middleware> {
+    let jwks = format!("{}/keys", Issuer::start(keys).await.url());
+    let pairs = [
+        ("issuer", "https://issuer.example"),
+        ("audience", "me"),
+        ("jwksURL", &jwks),
+    ];
+    open(BEARER, &pairs).await.unwrap()
+}
+
+#[tokio::test]
+async fn es512_of_another_maker_passes() {
+    let (jwk, token) = es512();
+    let mut unnamed = jwk.clone();
+    unnamed.as_object_mut().unwrap().remove("alg");
+    for key in [jwk.clone(), unnamed] {
+        let handler = es512_handler(vec![key]).await;
+        assert_eq!(status(&handler, &token).await, 200);
+        // One letter of the claims, one of the signature.
+        for at in [token.find('.').unwrap() + 20, token.len() - 30] {
+            let other = if token.as_bytes()[at] == b'A' { "B" } else { "A" };
+            let mut forged = token.clone();
+            forged.replace_range(at..=at, other);
+            assert_eq!(status(&handler, &forged).await, 401, "at {at}");
+        }
+    }
+    // The same name, another key or another algorithm.
+    let mut misnamed = jwk.clone();
+    misnamed["alg"] = json!("ES256");
+    for key in [Signer::ec().jwk("p521"), misnamed] {
+        assert_eq!(status(&es512_handler(vec![key]).await, &token).await, 401);
+    }
+}
+
+#[test]
+fn a_key_that_is_passed_over_is_spoken_of_once() {
+    let (es512, _) = es512();
+    let mut off_curve = es512.clone();
+    off_curve["kid"] = json!("off curve");
+    off_curve["x"] = off_curve["y"].clone();
+    let set = |keys: Value| KeySet::parse(&json!({"keys": keys}).to_string().into()).unwrap();
+    let first = set(json!([es512, off_curve, {"kty": "PQ"}, {"kty": "oct", "kid": "o", "k": "AA"}]));
+    let warnings = Warnings::default();
+    assert_eq!(warnings.speak(&first), ["\"off curve\"", "number 3", "\"o\""]);
+    assert!(warnings.speak(&first).is_empty());
+    let flood = set((0..256)
+        .map(|number| json!({"kty": "PQ", "kid": number.to_string()}))
+        .collect());
+    assert_eq!(warnings.speak(&flood).len(), 256 - 3, "bounded");
 }
