@@ -1,36 +1,30 @@
 //! The handler.
 
-use std::{borrow::Cow, num::NonZeroU32, time::Duration};
-
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use outrigger_component::Error;
 use outrigger_middleware::{Body, BodyNeed, Middleware, Next};
-use regorus::{Engine, Value, utils::limits::ExecutionTimerConfig};
+use regorus::{Engine, Value};
 use serde_json::{Map, json};
 
-use super::{OpaConfig, jwt};
+use super::{
+    OpaConfig,
+    evaluation::{Evaluation, Failure, Input, Limits},
+    jwt,
+};
 use crate::{path, respond};
 
-const RULE: &str = "data.http.allow";
 /// Tells that the policy did not come to a verdict (upstream's header).
 const ERROR_HEADER: HeaderName = HeaderName::from_static("x-dapr-opa-error");
 /// The largest body that a policy can see.
 const MAX_BODY: usize = 16 << 20;
-/// How long a policy may think about one request; longer is no verdict.
-const TIME_LIMIT: ExecutionTimerConfig = ExecutionTimerConfig {
-    limit: Duration::from_secs(1),
-    check_interval: NonZeroU32::new(256).unwrap(),
-};
-
 /// Lets requests pass that the policy allows. The policy may answer with a truth value, or with an object of `allow`,
 /// `additional_headers` (for the request when allowed, for the answer when not) and `status_code`. What is no verdict
-/// is a refusal.
+/// is a refusal; where too many slow evaluations wait, the answer is 503.
 #[derive(Debug)]
 pub struct Opa {
     config: OpaConfig,
-    /// Parsed and prepared; cloned per request, which shares the policy.
-    engine: Engine,
+    evaluation: Evaluation,
 }
 
 /// What the policy said.
@@ -46,42 +40,70 @@ impl Opa {
     ///
     /// # Errors
     /// When it does not compile.
-    pub fn new(config: OpaConfig) -> Result<Self, Error> {
+    pub fn compile(config: OpaConfig) -> Result<Self, Error> {
+        Self::within(config, Limits::default())
+    }
+
+    pub(super) fn within(config: OpaConfig, limits: Limits) -> Result<Self, Error> {
         let mut engine = Engine::new();
         engine.set_rego_v0(true);
-        engine.set_execution_timer_config(TIME_LIMIT);
         engine
             .add_extension(jwt::DECODE.to_owned(), 1, Box::new(jwt::decode))
             .map_err(|error| Error::internal(format!("cannot set up the policy engine: {error}")))?;
         engine
             .add_policy("inline.rego".to_owned(), config.rego.clone())
             .map_err(|error| Error::configuration(format!("cannot compile the policy: {error}")))?;
-        // Prepares the rules once for all clones, and finds what only the analysis of the whole finds; the request is
-        // the plainest that there is.
-        engine.set_input(Value::from(input(&config, &Request::new(Body::Empty))));
-        if let Err(error) = engine.eval_rule(RULE.to_owned()) {
-            if !error.to_string().contains("not a valid rule path") {
-                return Err(Error::configuration(format!(
-                    "cannot compile the policy: {error}"
-                )));
-            }
-            tracing::warn!("the policy does not set {RULE}: every request will be refused");
-        }
-        Ok(Self { config, engine })
+        Ok(Self {
+            config,
+            evaluation: Evaluation::new(engine, limits),
+        })
     }
 
-    fn judge(&self, request: &Request<Body>) -> Result<Verdict, Cow<'static, str>> {
-        let mut engine = self.engine.clone();
-        engine.set_input(Value::from(input(&self.config, request)));
-        let result = engine
-            .eval_rule(RULE.to_owned())
-            .map_err(|error| error.to_string())?;
-        verdict(&result)
+    /// Tries the policy with the plainest request that there is, beside the executor.
+    ///
+    /// # Errors
+    /// When it uses what there is not.
+    pub async fn open(mut self) -> Result<Self, Error> {
+        let prepare = move || {
+            let plainest = input(&self.config, &Request::new(Body::Empty));
+            match self.evaluation.prepare(plainest) {
+                Err(error) if !error.contains("not a valid rule path") => Err(Error::configuration(format!(
+                    "cannot compile the policy: {error}"
+                ))),
+                Err(_) => {
+                    tracing::warn!("the policy does not set data.http.allow: every request will be refused");
+                    Ok(self)
+                }
+                Ok(_) => Ok(self),
+            }
+        };
+        tokio::task::spawn_blocking(prepare)
+            .await
+            .map_err(|error| Error::internal("cannot compile the policy").with_source(error))?
+    }
+
+    /// The answer where there is no verdict.
+    fn failed(&self, failure: Failure) -> Response<Body> {
+        let status = match failure {
+            Failure::Overloaded => {
+                tracing::warn!("too many requests wait for the policy: one is refused");
+                503
+            }
+            Failure::Policy(reason) => {
+                tracing::warn!("Error procesing rego policy: {reason}");
+                self.config.default_status
+            }
+        };
+        let mut response = respond::status(status);
+        response
+            .headers_mut()
+            .insert(ERROR_HEADER, HeaderValue::from_static("true"));
+        response
     }
 }
 
 /// What the policy sees of a request.
-fn input(config: &OpaConfig, request: &Request<Body>) -> serde_json::Value {
+fn input(config: &OpaConfig, request: &Request<Body>) -> Input {
     let uri = request.uri();
     let path = path::decoded(uri);
     let mut query = Map::new();
@@ -96,7 +118,7 @@ fn input(config: &OpaConfig, request: &Request<Body>) -> serde_json::Value {
     } else {
         bytes::Bytes::new()
     };
-    json!({"request": {
+    let request = json!({
         "method": request.method().as_str(),
         "path": path,
         "path_parts": path.trim_matches('/').split('/').collect::<Vec<_>>(),
@@ -104,8 +126,8 @@ fn input(config: &OpaConfig, request: &Request<Body>) -> serde_json::Value {
         "query": query,
         "headers": headers(request.headers(), &config.included_headers),
         "scheme": uri.scheme_str().unwrap_or_default(),
-        "body": String::from_utf8_lossy(&body),
-    }})
+    });
+    Input::new(request, body)
 }
 
 /// The headers that the policy may see, by the names that Go gives them.
@@ -141,7 +163,7 @@ fn canonical(name: &HeaderName) -> String {
         .collect()
 }
 
-fn verdict(result: &Value) -> Result<Verdict, Cow<'static, str>> {
+fn verdict(result: &Value) -> Result<Verdict, &'static str> {
     if let Value::Bool(allow) = result {
         return Ok(Verdict {
             allow: *allow,
@@ -149,10 +171,10 @@ fn verdict(result: &Value) -> Result<Verdict, Cow<'static, str>> {
         });
     }
     if *result == Value::Undefined {
-        return Err("received no results back from rego policy. Are you setting data.http.allow?".into());
+        return Err("received no results back from rego policy. Are you setting data.http.allow?");
     }
     let Value::Object(fields) = result else {
-        return Err("got an invalid type back from repo policy. Only a boolean or map is valid".into());
+        return Err("got an invalid type back from repo policy. Only a boolean or map is valid");
     };
     let field = |name: &str| {
         fields
@@ -163,7 +185,7 @@ fn verdict(result: &Value) -> Result<Verdict, Cow<'static, str>> {
     match field("allow") {
         None => {}
         Some(Value::Bool(allow)) => verdict.allow = *allow,
-        Some(_) => return Err("the policy's allow is not a truth value".into()),
+        Some(_) => return Err("the policy's allow is not a truth value"),
     }
     match field("status_code") {
         None => {}
@@ -179,18 +201,18 @@ fn verdict(result: &Value) -> Result<Verdict, Cow<'static, str>> {
         Some(Value::Object(headers)) => {
             for (name, value) in headers.iter() {
                 let (Value::String(name), Value::String(value)) = (name, value) else {
-                    return Err("the policy's additional_headers are not texts".into());
+                    return Err("the policy's additional_headers are not texts");
                 };
                 let (Ok(name), Ok(value)) = (
                     HeaderName::from_bytes(name.as_bytes()),
                     HeaderValue::from_str(value),
                 ) else {
-                    return Err("the policy's additional_headers cannot be sent".into());
+                    return Err("the policy's additional_headers cannot be sent");
                 };
                 verdict.headers.push((name, value));
             }
         }
-        Some(_) => return Err("the policy's additional_headers are not an object".into()),
+        Some(_) => return Err("the policy's additional_headers are not an object"),
     }
     Ok(verdict)
 }
@@ -205,34 +227,33 @@ impl Middleware for Opa {
     }
 
     fn handle(&self, mut request: Request<Body>, next: Box<dyn Next>) -> BoxFuture<'_, Response<Body>> {
-        let verdict = match self.judge(&request) {
-            Ok(verdict) => verdict,
-            Err(reason) => {
-                tracing::warn!("Error procesing rego policy: {reason}");
-                let mut response = respond::status(self.config.default_status);
-                response
-                    .headers_mut()
-                    .insert(ERROR_HEADER, HeaderValue::from_static("true"));
-                return Box::pin(async { response });
+        let input = input(&self.config, &request);
+        Box::pin(async move {
+            let result = self.evaluation.run(input).await;
+            let verdict =
+                result.and_then(|result| verdict(&result).map_err(|reason| Failure::Policy(reason.into())));
+            let verdict = match verdict {
+                Ok(verdict) => verdict,
+                Err(failure) => return self.failed(failure),
+            };
+            if verdict.allow {
+                for (name, value) in verdict.headers {
+                    request.headers_mut().insert(name, value);
+                }
+                return next.run(request).await;
             }
-        };
-        if verdict.allow {
+            let status = match verdict.status {
+                // Zero is how Go says that there is none.
+                None | Some(0) => self.config.default_status,
+                Some(status) => u16::try_from(status).unwrap_or(500),
+            };
+            let mut response = respond::status(status);
             for (name, value) in verdict.headers {
-                request.headers_mut().insert(name, value);
+                if name != header::CONTENT_TYPE {
+                    response.headers_mut().insert(name, value);
+                }
             }
-            return next.run(request);
-        }
-        let status = match verdict.status {
-            // Zero is how Go says that there is none.
-            None | Some(0) => self.config.default_status,
-            Some(status) => u16::try_from(status).unwrap_or(500),
-        };
-        let mut response = respond::status(status);
-        for (name, value) in verdict.headers {
-            if name != header::CONTENT_TYPE {
-                response.headers_mut().insert(name, value);
-            }
-        }
-        Box::pin(async { response })
+            response
+        })
     }
 }

@@ -1,7 +1,11 @@
-use http::Request;
-use outrigger_middleware::Body;
+use std::{sync::Arc, time::Duration};
 
-use super::OPA;
+use futures::StreamExt as _;
+use http::Request;
+use outrigger_component::Properties;
+use outrigger_middleware::{Body, Middleware};
+
+use super::{OPA, Opa, OpaConfig, evaluation::Limits};
 use crate::testing::{Seen, call, get, open, post};
 
 async fn ask(rego: &str, more: &[(&str, &str)], request: Request<Body>) -> Seen {
@@ -241,4 +245,91 @@ async fn a_policy_cannot_reach_outside() {
         error.to_string().contains("could not find function http.send"),
         "{error}"
     );
+}
+
+/// Thinks for longer than anybody waits about a POST, and allows all else.
+const SLOW: &str = r#"package http
+    default allow = true
+    allow = false {
+        input.request.method == "POST"
+        a := numbers.range(1, 3000)
+        count([1 | some i, j, k; a[i] + a[j] + a[k] == 0]) == 0
+    }"#;
+
+async fn slow(limits: Limits) -> Arc<dyn Middleware> {
+    let config = OpaConfig::parse(&Properties::from_pairs([("rego", SLOW)])).unwrap();
+    Arc::new(Opa::within(config, limits).unwrap().open().await.unwrap())
+}
+
+fn waiting(thinking: u64) -> Limits {
+    Limits {
+        thinking: Duration::from_secs(thinking),
+        // A loaded machine must not make a quick evaluation look slow.
+        at_once: Duration::from_millis(100),
+        ..Limits::default()
+    }
+}
+
+/// One thread runs everything here: what keeps it keeps all.
+#[tokio::test]
+async fn a_slow_policy_does_not_delay_other_calls() {
+    let handler = slow(waiting(4)).await;
+    let slow: Vec<_> = (0..2)
+        .map(|_| {
+            let handler = Arc::clone(&handler);
+            tokio::spawn(async move { outcome(&call(&handler, post("/", "text/x", "")).await) })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    for _ in 0..100 {
+        assert_eq!(outcome(&call(&handler, get("/")).await), (200, false));
+    }
+    assert!(slow.iter().all(|call| !call.is_finished()), "they still think");
+    for call in slow {
+        assert_eq!(
+            call.await.unwrap(),
+            (403, true),
+            "a rule that was cut off leaves no default"
+        );
+    }
+}
+
+#[tokio::test]
+async fn too_many_slow_evaluations_are_refused() {
+    let handler = slow(Limits {
+        places: 1,
+        waiting: 1,
+        patience: Duration::from_secs(60),
+        ..waiting(2)
+    })
+    .await;
+    let mut calls: futures::stream::FuturesUnordered<_> = (0..3)
+        .map(|_| async { outcome(&call(&handler, post("/", "text/x", "")).await) })
+        .collect();
+    let mut seen = Vec::new();
+    while let Some(outcome) = calls.next().await {
+        seen.push(outcome);
+    }
+    // One does not wait: the place is taken, and so is the only one in the queue.
+    assert_eq!(seen, [(503, true), (403, true), (403, true)]);
+}
+
+#[tokio::test]
+async fn patience_ends() {
+    let handler = slow(Limits {
+        places: 1,
+        patience: Duration::from_millis(20),
+        ..waiting(2)
+    })
+    .await;
+    let ask = async || outcome(&call(&handler, post("/", "text/x", "")).await);
+    assert_eq!(tokio::join!(ask(), ask()), ((403, true), (503, true)));
+}
+
+#[tokio::test]
+async fn a_large_body_is_read_aside() {
+    let policy = "package http\nallow { endswith(input.request.body, \"end\") }";
+    let body = format!("{}end", "x".repeat(1 << 20));
+    let seen = ask(policy, &[("readBody", "true")], post("/", "text/x", &body)).await;
+    assert_eq!(outcome(&seen), (200, false));
 }
