@@ -77,13 +77,14 @@ pub(crate) async fn a_stop_holds_at_once(cluster: World) {
     let instance = Instance::start(&cluster, "one").await;
     let id = instance.connect(&peer).await;
     instance.publish(&id, "ticks").await.unwrap();
-    instance.say(&id, b"flood 20000", "text/plain").await.unwrap();
+    let flood = format!("flood {}", cluster.scaled(5000));
+    instance.say(&id, flood.as_bytes(), "text/plain").await.unwrap();
     until("some came", || async { !cluster.published("ticks").is_empty() }).await;
     instance.stop_publish(&id).await.unwrap();
     let published = cluster.published_count("ticks");
     assert_eq!(instance.list().await[0].topic, "");
     let echo = instance
-        .ask(&id, b"still here", "text/plain", 20_000)
+        .ask(&id, b"still here", "text/plain", 60_000)
         .await
         .unwrap();
     assert_eq!(echo, b"still here", "everything before it was read");
