@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use http::StatusCode;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -17,6 +18,8 @@ const BACKLOG: usize = 10_000;
 pub(super) struct Broker {
     topics: Mutex<BTreeMap<String, Topic>>,
     down: AtomicBool,
+    /// Topics that take nothing, and what is answered.
+    refused: Mutex<BTreeMap<String, StatusCode>>,
 }
 
 #[derive(Debug, Default)]
@@ -37,6 +40,14 @@ impl Broker {
         self.down.store(down, Ordering::Relaxed);
     }
 
+    pub(super) fn set_refused(&self, topic: &str, answer: Option<StatusCode>) {
+        let mut refused = self.refused.lock();
+        match answer {
+            Some(status) => refused.insert(topic.to_owned(), status),
+            None => refused.remove(topic),
+        };
+    }
+
     pub(super) fn published(&self, topic: &str) -> Vec<Value> {
         self.topics
             .lock()
@@ -52,18 +63,26 @@ impl Broker {
             .map_or(0, |topic| topic.published.len())
     }
 
-    /// Keeps an event for every group; false if the broker is down or a backlog is full.
-    pub(super) fn publish(&self, topic: &str, event: &Value) -> bool {
+    /// Keeps an event for every group.
+    ///
+    /// # Errors
+    /// What the sidecar answers: the topic's refusal, or 500 if the broker is down or a backlog is full.
+    pub(super) fn publish(&self, topic: &str, event: &Value) -> Result<(), StatusCode> {
+        const FAILED: StatusCode = StatusCode::INTERNAL_SERVER_ERROR;
         if self.down.load(Ordering::Relaxed) {
-            return false;
+            return Err(FAILED);
+        }
+        if let Some(status) = self.refused.lock().get(topic) {
+            return Err(*status);
         }
         let mut topics = self.topics.lock();
         let topic = topics.entry(topic.to_owned()).or_default();
         topic.published.push(event.clone());
-        topic
+        let kept = topic
             .groups
             .values()
-            .all(|group| group.sender.try_send(event.clone()).is_ok())
+            .all(|group| group.sender.try_send(event.clone()).is_ok());
+        kept.then_some(()).ok_or(FAILED)
     }
 
     /// Delivers to one instance of a group until it is dropped. `deliver` says whether the event is done with.

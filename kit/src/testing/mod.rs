@@ -164,6 +164,12 @@ impl Cluster {
         self.0.broker.set_down(down);
     }
 
+    /// Makes every publish to a topic be answered with `status`, or (`None`) work again: 403 as where the app may not
+    /// publish to it, 500 as where the broker does not take it for reasons of its own.
+    pub fn refuse_topic(&self, topic: &str, status: Option<http::StatusCode>) {
+        self.0.broker.set_refused(topic, status);
+    }
+
     /// The events published to a topic so far, oldest first.
     pub fn published(&self, topic: &str) -> Vec<Value> {
         self.0.broker.published(topic)

@@ -378,14 +378,20 @@ async fn publish(
     let data = serde_json::from_slice::<Value>(&body)
         .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(&body).into_owned()));
     let event = enveloped(&inner, &pubsub, &topic, content_type, data);
-    if inner.cluster.0.broker.publish(&topic, &event) {
-        return StatusCode::NO_CONTENT.into_response();
-    }
-    refuse((
-        StatusCode::INTERNAL_SERVER_ERROR,
-        "ERR_PUBSUB_PUBLISH_MESSAGE",
-        broker_down(&pubsub, &topic),
-    ))
+    let status = match inner.cluster.0.broker.publish(&topic, &event) {
+        Ok(()) => return StatusCode::NO_CONTENT.into_response(),
+        Err(status) => status,
+    };
+    let (code, message) = if status == StatusCode::FORBIDDEN {
+        let app = &inner.place.app_id;
+        (
+            "ERR_PUBSUB_FORBIDDEN",
+            format!("topic {topic} is not allowed for app id {app}"),
+        )
+    } else {
+        ("ERR_PUBSUB_PUBLISH_MESSAGE", broker_down(&pubsub, &topic))
+    };
+    refuse((status, code, message))
 }
 
 async fn publish_bulk(
@@ -398,7 +404,7 @@ async fn publish_bulk(
         let content_type = entry["contentType"].as_str().unwrap_or("text/plain").to_owned();
         let data = entry["event"].take();
         let event = enveloped(&inner, &pubsub, &topic, &content_type, data);
-        if !inner.cluster.0.broker.publish(&topic, &event) {
+        if inner.cluster.0.broker.publish(&topic, &event).is_err() {
             failed.push(json!({"entryId": entry["entryId"], "error": broker_down(&pubsub, &topic)}));
         }
     }

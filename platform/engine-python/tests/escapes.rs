@@ -704,9 +704,43 @@ walled! {
         return len(attrgetter('__builtins__')(json)['__import__']('gc').get_objects())";
 }
 
-/// While one worker does its worst, others of the same host answer as if it were not there.
+/// How long an innocent worker's events took, and the host's own timer of a millisecond.
+#[derive(Default)]
+struct Latency {
+    events: Vec<Duration>,
+    ticks: Vec<Duration>,
+}
+
+impl Latency {
+    async fn look(&mut self, calm: &Arc<dyn Engine>) {
+        let begin = Instant::now();
+        assert_eq!(ask(calm, json!(21)).await, Ok(json!(42)));
+        self.events.push(begin.elapsed());
+        let begin = Instant::now();
+        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        self.ticks.push(begin.elapsed());
+    }
+
+    /// Median and 99th percentile, of events and of ticks.
+    fn figures(mut self) -> [Duration; 4] {
+        let mut at = [Duration::ZERO; 4];
+        for (place, times) in [&mut self.events, &mut self.ticks].into_iter().enumerate() {
+            times.sort();
+            let part = |part: usize| times[(times.len() - 1) * part / 100];
+            (at[2 * place], at[2 * place + 1]) = (part(50), part(99));
+        }
+        at
+    }
+}
+
+/// While one worker does its worst, others of the same host answer as if it were not there. Both are measured in turns,
+/// since what else the machine does meanwhile is in either. The bounds are for a machine of two processors that runs
+/// all these tests at once; `docs/sandbox.md` has the figures of a quiet one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_others_are_served_meanwhile() {
+    const ROUNDS: usize = 3;
+    const LOOKS: usize = 200;
     if !confines() {
         return;
     }
@@ -734,34 +768,46 @@ async fn the_others_are_served_meanwhile() {
         ),
     ] {
         let code = format!("{}{}{RUN}", prelude(), attempt(body));
-        let hostile = load(&HASTY, code).await.unwrap();
         let calm = load(&WALLED, DOUBLE.to_owned()).await.unwrap();
-        let attacks = tokio::spawn(async move {
-            futures::future::join_all((0..4).map(|_| ask(&hostile, json!("attempt")))).await
-        });
-        let (mut times, mut ticks) = (Vec::new(), Vec::new());
-        while !attacks.is_finished() && times.len() < 2000 {
-            let begin = Instant::now();
-            assert_eq!(ask(&calm, json!(21)).await, Ok(json!(42)));
-            times.push(begin.elapsed());
-            let begin = Instant::now();
-            tokio::task::yield_now().await;
-            tokio::time::sleep(Duration::from_millis(1)).await;
-            ticks.push(begin.elapsed());
+        let (mut without, mut with) = (Latency::default(), Latency::default());
+        for _ in 0..ROUNDS {
+            for _ in 0..LOOKS {
+                without.look(&calm).await;
+            }
+            let hostile = load(&HASTY, code.clone()).await.unwrap();
+            let attacker = hostile.clone();
+            let attacks = tokio::spawn(async move {
+                futures::future::join_all((0..4).map(|_| ask(&attacker, json!("attempt")))).await
+            });
+            let mut looks = 0;
+            while !attacks.is_finished() && looks < LOOKS {
+                with.look(&calm).await;
+                looks += 1;
+            }
+            // Its process is gone before the next round's first half.
+            let _ = attacks.await;
+            hostile.close().await;
         }
-        attacks.abort();
-        times.sort();
-        ticks.sort();
-        let at = |times: &[Duration], part: usize| times[(times.len() - 1) * part / 100];
+        let looks = with.events.len();
+        let [base, base_99, base_tick, base_tick_99] = without.figures();
+        let [event, event_99, tick, tick_99] = with.figures();
         println!(
-            "beside {name}: {} events, p50 {:?}, p99 {:?}; the host's own 1 ms timer p50 {:?}, p99 {:?}",
-            times.len(),
-            at(&times, 50),
-            at(&times, 99),
-            at(&ticks, 50),
-            at(&ticks, 99)
+            "{name}, {looks} events of another worker beside it: p50 {event:?} (without {base:?}), p99 {event_99:?} \
+             (without {base_99:?}); the host's own 1 ms timer p50 {tick:?} (without {base_tick:?}), p99 {tick_99:?} \
+             (without {base_tick_99:?})"
         );
-        assert!(at(&times, 99) < Duration::from_millis(500), "{name}");
-        assert!(at(&ticks, 99) < Duration::from_millis(250), "{name}");
+        assert!(looks > ROUNDS, "{name}: only {looks}");
+        for (what, with, without, most) in [
+            ("event p50", event, base, 100),
+            ("event p99", event_99, base_99, 500),
+            ("tick p50", tick, base_tick, 100),
+            ("tick p99", tick_99, base_tick_99, 250),
+        ] {
+            let more = with.saturating_sub(without);
+            assert!(
+                more < Duration::from_millis(most),
+                "{name}: {what} {with:?}, without {without:?}"
+            );
+        }
     }
 }

@@ -66,6 +66,8 @@ struct Progress {
     done: BTreeSet<String>,
     /// How often it came.
     deliveries: u32,
+    /// Workers whose output was not taken while others' were, and how often.
+    stuck: HashMap<String, u32>,
 }
 
 impl Unfinished {
@@ -251,21 +253,19 @@ async fn settle(shared: &Shared, topic: &Topic, event: &Event<Value>) -> bool {
         // All were stopped a moment ago, here; elsewhere they may still run.
         return false;
     }
-    let spent = progress.deliveries > shared.max_redeliveries;
-    let deliveries = progress.deliveries;
-    let verdicts = join_all(runners.iter().map(|runner| async move {
-        match runner.process(event).await {
-            Verdict::Contended if spent => {
-                let reason = "the group had no turn for it";
-                runner.give_up(event, reason, deliveries).await
-            }
-            verdict => verdict,
-        }
-    }))
+    let known = &progress;
+    let verdicts = join_all(
+        runners
+            .iter()
+            .map(|runner| see_through(runner, event, known, shared.max_redeliveries)),
+    )
     .await;
     for (runner, verdict) in runners.iter().zip(&verdicts) {
-        if *verdict == Verdict::Done {
-            progress.done.insert(runner.subject().id.clone());
+        let worker = runner.subject().id.clone();
+        match verdict {
+            Verdict::Done => drop(progress.done.insert(worker)),
+            Verdict::Stuck(_) => *progress.stuck.entry(worker).or_default() += 1,
+            Verdict::Contended | Verdict::Again => {}
         }
     }
     let done = verdicts.iter().all(|verdict| *verdict == Verdict::Done);
@@ -273,4 +273,37 @@ async fn settle(shared: &Shared, topic: &Topic, event: &Event<Value>) -> bool {
         topic.unfinished.lock().put(name, progress);
     }
     done
+}
+
+/// Gives an event to one worker, and up where the redeliveries are spent (H4.3): as a dead letter, and where that is not
+/// taken in as many deliveries again, without one.
+async fn see_through(
+    runner: &Runner,
+    event: &Event<Value>,
+    progress: &Progress,
+    max_redeliveries: u32,
+) -> Verdict {
+    let before = progress.stuck.get(&runner.subject().id).copied().unwrap_or(0);
+    let stuck = before.saturating_add(1);
+    let enough = max_redeliveries.saturating_add(1);
+    let verdict = match runner.process(event).await {
+        Verdict::Contended if progress.deliveries > max_redeliveries => {
+            let reason = "the group had no turn for it";
+            runner
+                .give_up(event, "redeliveries-spent", reason, progress.deliveries)
+                .await
+        }
+        Verdict::Stuck(why) if stuck >= enough => {
+            let reason = format!("its output was not published: {why}");
+            runner.give_up(event, "redeliveries-spent", &reason, stuck).await
+        }
+        verdict => verdict,
+    };
+    match verdict {
+        Verdict::Stuck(why) if stuck >= enough.saturating_mul(2) => {
+            runner.abandon(event, &why).await;
+            Verdict::Done
+        }
+        verdict => verdict,
+    }
 }

@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use outrigger_kit::{Event, RetryPolicy};
 use outrigger_platform_service::backend::{Backend, BackendError};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::lock::Output;
-use crate::names::{
-    GROUP_LOCK_TOPIC, HEARTBEAT_TOPIC, LIFECYCLE_TOPIC, SOURCE, Transition, dead_letter_topic,
-};
+use crate::names::{GROUP_LOCK_TOPIC, HEARTBEAT_TOPIC, LIFECYCLE_TOPIC, SOURCE, Transition};
 use crate::record::WorkerRecord;
 
 /// Publishes. Clones are the same outlet.
@@ -21,7 +20,7 @@ pub struct Outlet {
 }
 
 /// Who an event of the manager is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subject {
     /// The worker.
     pub id: String,
@@ -41,6 +40,19 @@ impl From<&WorkerRecord> for Subject {
     }
 }
 
+/// What became of a publication.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reception {
+    /// The broker has it.
+    Taken,
+    /// Neither this nor anything else is taken for now. It may have been taken all the same.
+    Away,
+    /// It is not taken, for now or for ever, while others are: the broker's word.
+    Stuck(String),
+    /// It is never taken: the topic is not the manager's to write, the event is not what it should be.
+    Refused(String),
+}
+
 impl Outlet {
     /// The outlet of an instance. `retries` are for what a broker refuses for the moment.
     pub fn new(backend: Backend, instance: &str, retries: RetryPolicy) -> Self {
@@ -51,24 +63,57 @@ impl Outlet {
         }
     }
 
-    /// Publishes an output. One that the broker will not take for its topic goes to that topic's dead letters.
-    ///
-    /// # Errors
-    /// What the broker said last; the output may have been published all the same.
-    pub async fn publish(&self, output: &Output) -> Result<(), BackendError> {
-        let event = output.read()?;
-        match self.insist(&output.topic, &event).await {
-            Err(BackendError::Refused(why)) => {
-                let dead = dead_letter_topic(&output.topic);
-                tracing::error!(
-                    topic = output.topic,
-                    why,
-                    "an output is refused; it becomes a dead letter"
-                );
-                self.insist(&dead, &event).await
-            }
-            outcome => outcome,
+    /// Publishes an output.
+    pub async fn publish(&self, output: &Output) -> Reception {
+        let published = match output.read() {
+            Ok(event) => self.insist(&output.topic, &event).await,
+            Err(error) => Err(error),
+        };
+        match published {
+            Ok(()) => Reception::Taken,
+            Err(error) if error.is_transient() => self.look_around(output, error.to_string()).await,
+            Err(error) => Reception::Refused(error.to_string()),
         }
+    }
+
+    /// Publishes a dead letter. There is nothing to be published in its place, so it is never
+    /// [`Refused`](Reception::Refused).
+    pub async fn publish_letter(&self, letter: &Output) -> Reception {
+        match self.publish(letter).await {
+            Reception::Refused(why) => self.look_around(letter, why).await,
+            reception => reception,
+        }
+    }
+
+    /// Whether other events are taken while this one is not. A broker that is away says the same words as one that does
+    /// not want this event, so the one that tells of it goes out to see.
+    async fn look_around(&self, output: &Output, why: String) -> Reception {
+        tracing::warn!(
+            worker = output.subject.id,
+            topic = output.topic,
+            why,
+            "an event was not published; it is tried again"
+        );
+        let facts = json!({
+            "error_type": "not-published",
+            "error_message": format!("topic {:?}: {why}", output.topic),
+        });
+        let event = self.about(Transition::Failed, &output.subject, facts);
+        match self.backend.publish(LIFECYCLE_TOPIC, &event).await {
+            Ok(()) => Reception::Stuck(why),
+            Err(_) => Reception::Away,
+        }
+    }
+
+    /// Logs and tells that an output was not taken, and will not be tried again.
+    pub async fn not_taken(&self, subject: &Subject, error_type: &str, why: &str) {
+        tracing::error!(
+            worker = subject.id,
+            topic = subject.topic,
+            why,
+            "an output is given up: {error_type}"
+        );
+        self.failed(subject, error_type, why).await;
     }
 
     async fn insist(&self, topic: &str, event: &Event<Value>) -> Result<(), BackendError> {
@@ -97,13 +142,17 @@ impl Outlet {
         self.tell(Transition::Failed, subject, facts).await;
     }
 
-    async fn tell(&self, transition: Transition, subject: &Subject, mut data: Value) {
+    async fn tell(&self, transition: Transition, subject: &Subject, data: Value) {
+        self.own(LIFECYCLE_TOPIC, &self.about(transition, subject, data))
+            .await;
+    }
+
+    fn about(&self, transition: Transition, subject: &Subject, mut data: Value) -> Event<Value> {
         data["worker_id"] = Value::from(subject.id.as_str());
         data["group"] = Value::from(subject.group.as_deref());
         data["topic"] = Value::from(subject.topic.as_str());
         data["instance_id"] = Value::from(&*self.instance);
-        let event = Event::new(transition.event_type(), SOURCE, data).about(format!("worker/{}", subject.id));
-        self.own(LIFECYCLE_TOPIC, &event).await;
+        Event::new(transition.event_type(), SOURCE, data).about(format!("worker/{}", subject.id))
     }
 
     /// Tells that a worker runs.

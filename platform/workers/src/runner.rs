@@ -11,14 +11,14 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use crate::events::{dead_letter, key, output, stamped};
+use crate::events::{dead_letter, keep_input, key, output, stamped};
 use crate::lock::{Ended, GroupLocks, Output};
-use crate::outlet::{Outlet, Subject};
+use crate::outlet::{Outlet, Reception, Subject};
 use crate::record::WorkerRecord;
 use crate::settings::Options;
 
 /// What a worker has to do with an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// It is done with it: output published, nothing to publish, or given up.
     Done,
@@ -26,6 +26,19 @@ pub enum Verdict {
     Contended,
     /// Something failed that will work again: it has to see the event again.
     Again,
+    /// What came of it was not published while other events were; the event may be given up when that happens too
+    /// often.
+    Stuck(String),
+}
+
+impl From<Reception> for Verdict {
+    fn from(reception: Reception) -> Self {
+        match reception {
+            Reception::Taken => Self::Done,
+            Reception::Away => Self::Again,
+            Reception::Stuck(why) | Reception::Refused(why) => Self::Stuck(why),
+        }
+    }
 }
 
 /// A running worker. In the calls under way lives the engine that they began with.
@@ -123,15 +136,20 @@ impl Runner {
         let Ok(_permit) = self.0.limit.acquire().await else {
             return Verdict::Again;
         };
-        let event = event.clone();
         let Some(group) = self.0.subject.group.as_deref() else {
             return match inner.work(event, None).await {
                 None => Verdict::Done,
-                Some(output) => self.published(&output).await,
+                Some(output) => inner.publish(&output, event).await,
             };
         };
-        let key = key(&event, &self.0.subject.id);
-        let work = move |token| async move { inner.work(event, Some(token)).await };
+        let key = key(event, &self.0.subject.id);
+        let event = event.clone();
+        let work = move |token| async move {
+            let mut output = inner.work(&event, Some(token)).await?;
+            // Whoever takes the turn after a crash has the record and not the input.
+            keep_input(&mut output, &event, inner.max_output);
+            Some(output)
+        };
         match self.0.locks.run(group, &key, work).await {
             Ended::Done | Ended::AlreadyDone => Verdict::Done,
             Ended::Contended => Verdict::Contended,
@@ -140,43 +158,39 @@ impl Runner {
         }
     }
 
-    async fn published(&self, output: &Output) -> Verdict {
-        match self.0.outlet.publish(output).await {
-            Ok(()) => Verdict::Done,
-            Err(error) => {
-                tracing::warn!(worker = self.0.subject.id, %error, "an output was not published; the event comes again");
-                Verdict::Again
-            }
-        }
+    /// Gives an event up: it becomes a dead letter, and that is told under `kind`.
+    pub async fn give_up(&self, event: &Event<Value>, kind: &str, reason: &str, attempts: u32) -> Verdict {
+        let letter = self.0.gone(event, kind, reason, attempts).await;
+        self.0.outlet.publish_letter(&letter).await.into()
     }
 
-    /// Gives an event up: it becomes a dead letter, and that is told.
-    pub async fn give_up(&self, event: &Event<Value>, reason: &str, attempts: u32) -> Verdict {
-        let letter = self.0.gone(event, "redeliveries-spent", reason, attempts).await;
-        self.published(&letter).await
+    /// Is done with an event whose dead letter is not taken either; that is told.
+    pub async fn abandon(&self, event: &Event<Value>, why: &str) {
+        let why = format!("event {:?} of {:?}: {why}", event.id, event.source);
+        self.0.outlet.not_taken(&self.0.subject, "abandoned", &why).await;
     }
 }
 
 impl Inner {
     /// Calls the worker, again after failures, and says what is to be published.
-    async fn work(&self, input: Event<Value>, token: Option<u64>) -> Option<Output> {
-        let seen = stamped(&input, &self.config, token);
+    async fn work(&self, input: &Event<Value>, token: Option<u64>) -> Option<Output> {
+        let seen = stamped(input, &self.config, token);
         let mut retry = 0;
         loop {
             let error = match self.call(seen.clone()).await {
                 Ok(None) => return None,
                 Ok(Some(answer)) => {
-                    match output(&self.subject.id, &input, &seen, answer, self.max_output) {
+                    match output(&self.subject, &self.config, input, &seen, answer, self.max_output) {
                         Ok(output) => return Some(output),
                         // It would say the same again.
-                        Err(why) => return Some(self.gone(&input, "bad-output", &why, retry + 1).await),
+                        Err(why) => return Some(self.gone(input, "bad-output", &why, retry + 1).await),
                     }
                 }
                 Err(error) => error,
             };
             let Some(delay) = self.retries.delay(retry) else {
                 return Some(
-                    self.gone(&input, error.kind(), &error.to_string(), retry + 1)
+                    self.gone(input, error.kind(), &error.to_string(), retry + 1)
                         .await,
                 );
             };
@@ -210,13 +224,18 @@ impl Inner {
             "an event is given up"
         );
         self.outlet.failed(&self.subject, kind, reason).await;
-        dead_letter(
-            &self.subject.id,
-            &self.subject.topic,
-            &self.config,
-            input,
-            reason,
-            attempts,
-        )
+        dead_letter(&self.subject, &self.config, input, reason, attempts)
+    }
+
+    /// Publishes what came of an event outside of a group.
+    async fn publish(&self, output: &Output, input: &Event<Value>) -> Verdict {
+        match self.outlet.publish(output).await {
+            Reception::Refused(why) if output.letter.is_some() => {
+                let reason = format!("its output to {:?} was not published: {why}", output.topic);
+                let letter = self.gone(input, "output-refused", &reason, 1).await;
+                self.outlet.publish_letter(&letter).await.into()
+            }
+            reception => reception.into(),
+        }
     }
 }

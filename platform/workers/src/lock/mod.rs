@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-pub use record::{LockRecord, Output};
+pub use record::{Letter, LockRecord, Output};
 pub use turn::Ended;
 use turn::{Effect, Event, Terms, Turn};
 
@@ -72,6 +72,7 @@ impl GroupLocks {
             lease: self.options.lease,
             max_retries: self.options.max_retries,
             base_delay: self.options.base_delay,
+            max_redeliveries: self.options.max_redeliveries,
         });
         let mut work = Some(work);
         let mut working = None;
@@ -90,7 +91,17 @@ impl GroupLocks {
                     tokio::time::sleep(wait).await;
                     Event::Waited
                 }
-                Effect::Publish(output) => Event::Published(self.outlet.publish(&output).await.is_ok()),
+                Effect::Publish(output) => Event::Published(self.outlet.publish(&output).await),
+                Effect::Bury(letter, why) => {
+                    self.outlet
+                        .not_taken(&letter.subject, "output-refused", &why)
+                        .await;
+                    Event::Published(self.outlet.publish_letter(&letter).await)
+                }
+                Effect::Abandon(output, why) => {
+                    self.outlet.not_taken(&output.subject, "abandoned", &why).await;
+                    Event::Abandoned
+                }
                 Effect::Work { token, robbed } => {
                     if let Some(owner) = robbed {
                         tracing::warn!(
@@ -154,7 +165,7 @@ impl GroupLocks {
     async fn save(&self, name: &str, record: &LockRecord, etag: Option<&str>) -> Event {
         let value = match serde_json::to_value(record) {
             Ok(value) => value,
-            Err(_) => return Event::SaveFailed,
+            Err(error) => return Event::SaveRefused(error.to_string()),
         };
         let expect = etag.map_or(Expect::Absent, Expect::Etag);
         match self.backend.save(name, &value, expect).await {
@@ -162,7 +173,10 @@ impl GroupLocks {
             Err(BackendError::Conflict(_)) => Event::Conflict,
             Err(error) => {
                 tracing::warn!(name, %error, "a group's lock cannot be written");
-                Event::SaveFailed
+                match error {
+                    BackendError::Refused(why) => Event::SaveRefused(why),
+                    _ => Event::SaveFailed,
+                }
             }
         }
     }

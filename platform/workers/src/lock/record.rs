@@ -6,6 +6,8 @@ use outrigger_platform_service::backend::BackendError;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::outlet::Subject;
+
 /// What a turn of a group gives to the world: an output, or a dead letter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Output {
@@ -15,6 +17,23 @@ pub struct Output {
     pub topic: String,
     /// The event, as it is published.
     pub event: Value,
+    /// Whose it is.
+    #[serde(default)]
+    pub subject: Subject,
+    /// What becomes of it where nobody takes it; a dead letter has none itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub letter: Option<Letter>,
+}
+
+/// The dead letter that an output becomes if it cannot be published. It lies beside the output, as whoever publishes it
+/// may not have its input.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Letter {
+    /// Where it goes.
+    pub topic: String,
+    /// The input; where it is too large to be kept, the output itself is the letter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<Value>,
 }
 
 impl Output {
@@ -45,6 +64,9 @@ pub struct LockRecord {
     /// What the turn has decided to publish. Whoever comes next publishes it first: its owner may be gone.
     #[serde(default)]
     pub committed: Option<Output>,
+    /// How many turns could not publish that while the broker took other events.
+    #[serde(default)]
+    pub strikes: u32,
     /// The key of what was published last.
     #[serde(default)]
     pub last_key: Option<String>,
@@ -81,7 +103,23 @@ impl LockRecord {
             fencing_token: u64::try_from(Timestamp::now().as_second()).unwrap_or_default(),
             turn: String::new(),
             committed: None,
+            strikes: 0,
             last_key: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_the_first_version_stays_readable() {
+        let text = r#"{"owner_instance_id":"a","acquired_at":"2026-01-01T00:00:00Z","lease_until":"2026-01-01T00:00:30Z",
+            "fencing_token":7,"turn":"t","committed":{"key":"k","topic":"priced","event":{"id":"1"}},"last_key":null}"#;
+        let record: LockRecord = serde_json::from_str(text).unwrap();
+        assert_eq!(record.strikes, 0);
+        let output = record.committed.unwrap();
+        assert_eq!((output.subject, output.letter), (Subject::default(), None));
     }
 }

@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::record::{LockRecord, Output};
+use super::record::{Letter, LockRecord, Output};
 use super::turn::{Effect, Ended, Event, Terms, Turn};
+use crate::outlet::Reception;
 
 const INSTANCES: usize = 5;
 const EVENTS: usize = 8;
 const LEASE: u64 = 300;
+/// Redeliveries before an output that is not taken becomes a dead letter.
+const REDELIVERIES: u32 = 6;
 
 /// xorshift64*, so that a seed is a history on every machine.
 struct Dice(u64);
@@ -55,6 +58,21 @@ struct History {
     refused: usize,
     contended: usize,
     robbed: usize,
+    /// Keys of events that became dead letters.
+    buried: Vec<String>,
+    abandoned: Vec<String>,
+}
+
+/// What an output is to the broker, by the last digit of its event's name: refused for good, never taken, or never
+/// taken as a dead letter either.
+fn hopeless(seed: u64, key: &str) -> Option<&'static str> {
+    let kinds = [
+        ("event-1", "refused"),
+        ("event-3", "stuck"),
+        ("event-4", "abandoned"),
+    ];
+    let kind = kinds.iter().find(|(event, _)| *event == key);
+    kind.map(|(_, kind)| *kind).filter(|_| seed.is_multiple_of(3))
 }
 
 fn run(seed: u64) -> History {
@@ -84,6 +102,7 @@ fn run(seed: u64) -> History {
             lease: Duration::from_millis(LEASE),
             max_retries: 3,
             base_delay: Duration::from_millis(50),
+            max_redeliveries: REDELIVERIES,
         };
         Holder {
             turn: Turn::new(terms),
@@ -150,13 +169,30 @@ fn run(seed: u64) -> History {
                         }
                     }
                     Effect::Publish(output) => {
-                        let arrives = !dice.chance(5);
-                        if arrives {
-                            let token = output.event["token"].as_u64().unwrap();
-                            history.published.push((output.key, token));
-                        }
-                        // An answer may get lost, too.
-                        Event::Published(arrives && !dice.chance(3))
+                        let why = String::new();
+                        Event::Published(match hopeless(seed, &output.key) {
+                            // The broker is away, or comes back while it is asked.
+                            _ if dice.chance(5) => Reception::Away,
+                            _ if dice.chance(2) => Reception::Stuck(why),
+                            Some("refused") => Reception::Refused(why),
+                            Some(_) => Reception::Stuck(why),
+                            None => taken(&mut dice, &mut history, output),
+                        })
+                    }
+                    Effect::Bury(letter, _) => {
+                        assert_eq!(letter.letter, None);
+                        Event::Published(match hopeless(seed, &letter.key) {
+                            _ if dice.chance(5) => Reception::Away,
+                            Some("abandoned") => Reception::Stuck(String::new()),
+                            _ => {
+                                history.buried.push(letter.key.clone());
+                                taken(&mut dice, &mut history, letter)
+                            }
+                        })
+                    }
+                    Effect::Abandon(output, _) => {
+                        history.abandoned.push(output.key);
+                        Event::Abandoned
                     }
                     _ => unreachable!("only what goes outside is posted"),
                 };
@@ -173,6 +209,11 @@ fn run(seed: u64) -> History {
                         key: holder.key.clone(),
                         topic: "out".to_owned(),
                         event: json!({"token": holder.token}),
+                        subject: crate::outlet::Subject::default(),
+                        letter: Some(Letter {
+                            topic: "dead".to_owned(),
+                            event: None,
+                        }),
                     };
                     (ends.max(later), Event::Finished(Some(output)))
                 } else {
@@ -217,6 +258,16 @@ fn run(seed: u64) -> History {
     history
 }
 
+/// The broker has it; the answer may get lost.
+fn taken(dice: &mut Dice, history: &mut History, output: Output) -> Reception {
+    let token = output.event["token"].as_u64().unwrap();
+    history.published.push((output.key, token));
+    match dice.chance(3) {
+        true => Reception::Away,
+        false => Reception::Taken,
+    }
+}
+
 #[test]
 fn accepted_outputs_never_overlap() {
     let (mut robbed, mut refused, mut contended, mut repeats) = (0, 0, 0, 0);
@@ -241,7 +292,25 @@ fn accepted_outputs_never_overlap() {
             last = *token;
         }
         assert_eq!(overlaps, 0, "seed {seed}: {:?}", history.published);
-        assert_eq!(seen.len(), EVENTS, "seed {seed}: every event has its output");
+        let is = |key: &str, kinds: &[&str]| hopeless(seed, key).is_some_and(|kind| kinds.contains(&kind));
+        for (number, key) in (0..EVENTS).map(|number| (number, format!("event-{number}"))) {
+            let what = format!("seed {seed}: event {number}");
+            assert_ne!(
+                seen.contains_key(&key),
+                is(&key, &["abandoned"]),
+                "{what} has its output or letter"
+            );
+            assert_eq!(
+                history.buried.contains(&key),
+                is(&key, &["refused", "stuck"]),
+                "{what}: dead letter"
+            );
+            assert_eq!(
+                history.abandoned.contains(&key),
+                is(&key, &["abandoned"]),
+                "{what}: abandoned"
+            );
+        }
         robbed += history.robbed;
         refused += history.refused;
         contended += history.contended;

@@ -6,10 +6,17 @@
 //! publishes that output before its own work, so outputs appear in the order of their tokens whatever stops in
 //! between. A holder that sleeps between its commit and its publication can only repeat, under the same event id,
 //! what its successor has published already. None of this rests on clocks: leases only say when to stop waiting.
+//!
+//! An output that is never taken must not keep the group for ever. Where it is refused for good, or where the broker
+//! took other events while it did not take this one in as many turns as there may be redeliveries, the dead letter
+//! that lies beside it is published in its place; where in as many turns again that is not taken either, both are
+//! abandoned, and that is told. A broker or sidecar that is away takes nothing, which counts for neither.
 
 use std::time::Duration;
 
 use super::record::{LockRecord, Output, written};
+use crate::events::buried;
+use crate::outlet::Reception;
 
 /// Tries of one read or write before the turn is given up.
 const MOST_TRIES: u32 = 5;
@@ -31,6 +38,8 @@ pub(super) struct Terms {
     pub max_retries: u32,
     /// The first wait, doubling (`GROUP_LOCK_RETRY_BASE_DELAY_MS`).
     pub base_delay: Duration,
+    /// Turns, less one, that may try in vain to publish an output (`GROUP_LOCK_MAX_REDELIVERIES`).
+    pub max_redeliveries: u32,
 }
 
 /// What happened.
@@ -48,6 +57,8 @@ pub(super) enum Event {
     Conflict,
     /// Nobody knows whether it did.
     SaveFailed,
+    /// It did not, and will not: the store does not take such a record.
+    SaveRefused(String),
     /// A wait is over.
     Waited,
     /// A third of the lease has passed while the work goes on.
@@ -56,8 +67,10 @@ pub(super) enum Event {
     Finished(Option<Output>),
     /// The work ended without a word.
     Failed,
-    /// Whether an output was published.
-    Published(bool),
+    /// What became of a publication.
+    Published(Reception),
+    /// That an output was abandoned is told.
+    Abandoned,
 }
 
 /// What to do.
@@ -80,6 +93,10 @@ pub(super) enum Effect {
     Continue,
     /// Publish.
     Publish(Output),
+    /// Publish this dead letter in place of an output that was not taken; why.
+    Bury(Output, String),
+    /// Tell that neither the output nor its dead letter was taken, and why; nobody tries again.
+    Abandon(Output, String),
     /// The turn is over.
     End(Ended),
 }
@@ -112,7 +129,12 @@ enum Step {
     Work,
     Renew,
     Commit(Output),
-    Publish(Output),
+    Publish,
+    /// A dead letter is being published.
+    Bury {
+        /// Of a turn before.
+        inherited: bool,
+    },
     Release(Ended),
     Ended,
 }
@@ -129,6 +151,9 @@ pub(super) struct Turn {
     robbed: Option<String>,
     /// What the record says of outputs, as of the last read or of what was published since.
     committed: Option<Output>,
+    strikes: u32,
+    /// Whether this turn has added one.
+    struck: bool,
     last_key: Option<String>,
 }
 
@@ -144,6 +169,8 @@ impl Turn {
             acquired_at: 0,
             robbed: None,
             committed: None,
+            strikes: 0,
+            struck: false,
             last_key: None,
         }
     }
@@ -166,6 +193,7 @@ impl Turn {
             // Nobody else writes the record of a turn: the next look tells who was first.
             Event::Conflict => self.again(Duration::ZERO),
             Event::ReadFailed | Event::SaveFailed => self.again(TRY_PAUSE * (1 << self.tries.min(10))),
+            Event::SaveRefused(why) => self.refused(&why),
             Event::Saved => {
                 self.tries = 0;
                 self.saved()
@@ -176,7 +204,8 @@ impl Turn {
             }
             Event::Finished(None) => self.release(Ended::Done),
             Event::Failed => self.release(Ended::Unavailable),
-            Event::Published(done) => self.published(done),
+            Event::Published(reception) => self.published(reception),
+            Event::Abandoned => self.past(),
         }
     }
 
@@ -253,6 +282,7 @@ impl Turn {
     fn remember(&mut self, record: &LockRecord) {
         self.token = record.fencing_token;
         self.committed = record.committed.clone();
+        self.strikes = record.strikes;
         self.last_key = record.last_key.clone();
     }
 
@@ -262,7 +292,7 @@ impl Turn {
             Step::Acquire => self.acquired(),
             Step::Commit(output) => {
                 self.committed = Some(output.clone());
-                self.step = Step::Publish(output.clone());
+                self.step = Step::Publish;
                 Effect::Publish(output)
             }
             Step::Release(ended) => self.end(ended),
@@ -291,12 +321,59 @@ impl Turn {
         }
     }
 
-    fn published(&mut self, done: bool) -> Effect {
-        if !done {
-            // It stays committed: the next turn publishes it, and the broker brings the event again.
-            return self.release(Ended::Unavailable);
+    /// The store does not take an output with what lies beside it; its dead letter may be smaller.
+    fn refused(&mut self, why: &str) -> Effect {
+        let letter = match &self.step {
+            Step::Commit(output) => buried(output, why, 1),
+            _ => None,
+        };
+        match letter {
+            Some(letter) => {
+                self.tries = 0;
+                self.step = Step::Commit(letter);
+                Effect::Read
+            }
+            None => self.again(TRY_PAUSE),
         }
-        let inherited = self.step == Step::Inherit;
+    }
+
+    fn published(&mut self, reception: Reception) -> Effect {
+        let buries = matches!(self.step, Step::Bury { .. });
+        let (why, is_final) = match reception {
+            Reception::Taken => return self.past(),
+            // It stays committed: the next turn publishes it, and the broker brings the event again.
+            Reception::Away => return self.release(Ended::Unavailable),
+            Reception::Refused(why) => (why, !buries),
+            Reception::Stuck(why) => (why, false),
+        };
+        if !is_final && !self.struck {
+            self.struck = true;
+            self.strikes = self.strikes.saturating_add(1);
+        }
+        let enough = self.terms.max_redeliveries.saturating_add(1);
+        let inherited = self.inherits();
+        match &self.committed {
+            Some(output) if !buries && (is_final || self.strikes >= enough) => {
+                let letter = buried(output, &why, self.strikes.max(1)).unwrap_or_else(|| output.clone());
+                self.step = Step::Bury { inherited };
+                Effect::Bury(letter, why)
+            }
+            Some(output) if buries && self.strikes >= enough.saturating_mul(2) => {
+                Effect::Abandon(output.clone(), why)
+            }
+            _ => self.release(Ended::Unavailable),
+        }
+    }
+
+    /// Whether what is being published is of a turn before.
+    fn inherits(&self) -> bool {
+        matches!(self.step, Step::Inherit | Step::Bury { inherited: true })
+    }
+
+    /// What was committed is published, or given up.
+    fn past(&mut self) -> Effect {
+        let inherited = self.inherits();
+        (self.strikes, self.struck) = (0, false);
         if let Some(output) = self.committed.take() {
             self.last_key = Some(output.key);
         }
@@ -333,7 +410,9 @@ impl Turn {
             }
             // It ends with the lease.
             Step::Release(ended) => self.end(ended.clone()),
-            _ => self.end(Ended::Unavailable),
+            // Nothing was written that others would have to wait for.
+            Step::Acquire if self.acquired_at == 0 => self.end(Ended::Unavailable),
+            _ => self.release(Ended::Unavailable),
         }
     }
 
@@ -352,6 +431,7 @@ impl Turn {
             fencing_token: self.token,
             turn: self.terms.turn.clone(),
             committed: self.committed.clone(),
+            strikes: self.strikes,
             last_key: self.last_key.clone(),
         }
     }

@@ -16,3 +16,5 @@ mod recovery;
 #[path = "support.rs"]
 #[allow(dead_code, reason = "processes go by the sidecar")]
 mod support;
+#[path = "wasm.rs"]
+mod wasm;

@@ -15,3 +15,5 @@ mod processing;
 mod recovery;
 #[path = "support.rs"]
 pub(crate) mod support;
+#[path = "wasm.rs"]
+mod wasm;

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::SeqCst;
 
+use http::StatusCode;
 use outrigger_platform_service::Expect;
 use outrigger_platform_workers::lock::LockRecord;
 use outrigger_platform_workers::names::group_lock_key;
+use outrigger_platform_workers::outlet::Subject;
 use serde_json::{Value, json};
 
 use super::GATEWAY;
@@ -106,6 +108,7 @@ fn held(token: u64, until: &str) -> LockRecord {
         fencing_token: token,
         turn: "theirs".to_owned(),
         committed: None,
+        strikes: 0,
         last_key: None,
     }
 }
@@ -172,6 +175,130 @@ async fn h4_3_an_event_that_never_finds_a_turn_is_given_up() {
     assert_eq!(failed["data"]["error_type"], "redeliveries-spent");
 }
 
+/// What was told of events that were given up.
+fn failures(cluster: &Platform) -> Vec<String> {
+    let told = cluster.published("workmanager.lifecycle");
+    let failed = told
+        .iter()
+        .filter(|event| event["type"].as_str().unwrap().ends_with(".failed"));
+    failed
+        .map(|event| event["data"]["error_type"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// A worker of the group whose output goes to `secret`, and one whose output goes to `priced`.
+async fn a_hopeless_worker_and_its_neighbour(manager: &Instance) -> String {
+    let mut ids = Vec::new();
+    for (topic, kind) in [("orders", "secret"), ("trades", "priced")] {
+        let mut request = worker(topic, &json!({"type": kind}));
+        request.group = "pricing".to_owned();
+        ids.push(manager.create(request).await.unwrap());
+    }
+    ids.remove(0)
+}
+
+#[tokio::test]
+async fn h4_3_an_output_that_is_never_taken_becomes_a_dead_letter_and_holds_up_nobody() {
+    for status in [StatusCode::FORBIDDEN, StatusCode::INTERNAL_SERVER_ERROR] {
+        let cluster = Platform::new();
+        let manager = ready(&cluster, "one", &[("GROUP_LOCK_MAX_REDELIVERIES", "2")]).await;
+        cluster.refuse_topic("secret", Some(status));
+        let hopeless = a_hopeless_worker_and_its_neighbour(&manager).await;
+        manager.publish("orders", &event(1)).await;
+        let letter = until("the event becomes a dead letter", async || {
+            cluster.published("orders-dead").pop()
+        })
+        .await;
+        assert_eq!(letter["id"], "1");
+        assert_eq!(letter["data"], json!({"n": 1}));
+        assert_eq!(letter["deadletterworkerid"], hopeless.as_str());
+        let reason = letter["deadletterreason"].as_str().unwrap();
+        assert!(
+            reason.contains("\"secret\"") && reason.contains("topic secret"),
+            "{reason}"
+        );
+        // What a broker that works does not take is tried in three turns; what is forbidden, once.
+        let (attempts, told) = match status {
+            StatusCode::FORBIDDEN => ("1", vec!["output-refused"]),
+            _ => (
+                "3",
+                vec![
+                    "not-published",
+                    "not-published",
+                    "not-published",
+                    "output-refused",
+                ],
+            ),
+        };
+        assert_eq!(letter["deadletterattempts"], attempts);
+        assert_eq!(failures(&cluster), told);
+        // The group goes on, and the event is done with.
+        manager.publish("trades", &event(2)).await;
+        until("the neighbour has its turn", async || {
+            (answered(&cluster, "priced") == ["2"]).then_some(())
+        })
+        .await;
+        let record = until("the turn is released", async || {
+            record(&manager, "pricing")
+                .await
+                .filter(|record| record.owner_instance_id.is_empty())
+        })
+        .await;
+        assert_eq!((record.committed, record.strikes), (None, 0));
+        assert_eq!(cluster.published("orders-dead").len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn h4_3_an_output_whose_dead_letter_is_not_taken_either_is_abandoned_and_told() {
+    let cluster = Platform::new();
+    let manager = ready(&cluster, "one", &[("GROUP_LOCK_MAX_REDELIVERIES", "1")]).await;
+    for topic in ["secret", "orders-dead"] {
+        cluster.refuse_topic(topic, Some(StatusCode::FORBIDDEN));
+    }
+    a_hopeless_worker_and_its_neighbour(&manager).await;
+    manager.publish("orders", &event(1)).await;
+    until("it is told that the event is lost", async || {
+        failures(&cluster).contains(&"abandoned".to_owned()).then_some(())
+    })
+    .await;
+    manager.publish("trades", &event(2)).await;
+    until("the neighbour has its turn", async || {
+        (answered(&cluster, "priced") == ["2"]).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_output_of_a_group_waits_for_a_broker_that_is_away_for_longer_than_there_are_redeliveries() {
+    let cluster = Platform::new();
+    let manager = ready(&cluster, "one", &[("GROUP_LOCK_MAX_REDELIVERIES", "1")]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("go");
+    grouped(&manager, json!({"type": "priced", "until": file})).await;
+    manager.publish("orders", &event(1)).await;
+    until("the event is under way", async || {
+        (manager.observed.running.load(SeqCst) == 1).then_some(())
+    })
+    .await;
+    cluster.set_broker_down(true);
+    std::fs::write(&file, "").unwrap();
+    // Each turn takes the next token: many more than an output has that others are preferred to.
+    let last = until("the output was tried in many turns", async || {
+        record(&manager, "pricing")
+            .await
+            .filter(|record| record.fencing_token > 4)
+    })
+    .await;
+    assert_eq!(last.strikes, 0);
+    cluster.set_broker_down(false);
+    until("the output is published", async || {
+        (answered(&cluster, "priced") == ["1"]).then_some(())
+    })
+    .await;
+    assert!(cluster.published("orders-dead").is_empty());
+}
+
 #[tokio::test]
 async fn h4_4_a_silent_holder_is_robbed_and_what_it_had_committed_comes_first() {
     let cluster = Platform::new();
@@ -187,6 +314,8 @@ async fn h4_4_a_silent_holder_is_robbed_and_what_it_had_committed_comes_first() 
             output
         })
         .unwrap(),
+        subject: Subject::default(),
+        letter: None,
     });
     hold(&manager, "pricing", &silent).await;
     grouped(&manager, json!({"type": "priced"})).await;

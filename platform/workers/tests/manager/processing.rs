@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::SeqCst;
 
+use http::StatusCode;
 use serde_json::json;
 
 use super::support::{Platform, answered, event, ready, until, worker};
@@ -155,4 +156,55 @@ async fn an_output_waits_for_a_broker_that_is_away() {
         .map(|output| output["id"].to_string())
         .collect();
     assert_eq!(ids.len(), 1);
+}
+
+#[tokio::test]
+async fn h3_3_an_output_that_is_never_taken_becomes_a_dead_letter() {
+    for status in [StatusCode::FORBIDDEN, StatusCode::INTERNAL_SERVER_ERROR] {
+        let cluster = Platform::new();
+        let manager = ready(&cluster, "one", &[("GROUP_LOCK_MAX_REDELIVERIES", "1")]).await;
+        cluster.refuse_topic("secret", Some(status));
+        manager
+            .create(worker("orders", &json!({"type": "secret"})))
+            .await
+            .unwrap();
+        manager
+            .create(worker("orders", &json!({"type": "priced"})))
+            .await
+            .unwrap();
+        manager.publish("orders", &event(1)).await;
+        let letter = until("the event becomes a dead letter", async || {
+            cluster.published("orders-dead").pop()
+        })
+        .await;
+        assert_eq!(letter["id"], "1");
+        let reason = letter["deadletterreason"].as_str().unwrap();
+        assert!(reason.contains("topic secret"), "{reason}");
+        until("the other worker has answered, once", async || {
+            (answered(&cluster, "priced") == ["1"]).then_some(())
+        })
+        .await;
+        let tries = if status == StatusCode::FORBIDDEN { "1" } else { "2" };
+        assert_eq!(letter["deadletterattempts"], tries);
+        assert_eq!(cluster.published("orders-dead").len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn an_event_whose_dead_letter_is_not_taken_is_abandoned_and_told() {
+    let cluster = Platform::new();
+    let manager = ready(&cluster, "one", &[("GROUP_LOCK_MAX_REDELIVERIES", "1")]).await;
+    cluster.refuse_topic("orders-dead", Some(StatusCode::FORBIDDEN));
+    manager
+        .create(worker("orders", &json!({"type": "priced", "fail": 100})))
+        .await
+        .unwrap();
+    manager.publish("orders", &event(1)).await;
+    until("it is told that the event is lost", async || {
+        let told = cluster.published("workmanager.lifecycle");
+        told.iter()
+            .any(|event| event["data"]["error_type"] == "abandoned")
+            .then_some(())
+    })
+    .await;
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use outrigger_kit::testing::{Cluster, Sidecar};
 use outrigger_kit::{CancellationToken, Environment, Event, RetryPolicy};
 use outrigger_platform_engine::Engines;
+use outrigger_platform_engine_wasm::{WasmEngine, WasmSettings};
 use outrigger_platform_service::host::serve_until;
 use outrigger_platform_service::{Backend, Context};
 use outrigger_platform_wire::virtufin as proto;
@@ -144,6 +145,14 @@ pub(crate) async fn start(cluster: &Platform, name: &str, variables: &[(&str, &s
     }
     let settings = service::definition().load(Vec::new(), &environment).unwrap();
     let backend = cluster.backend(&sidecar).await;
+    let observed = Arc::new(Observed::default());
+    let wasm = WasmSettings {
+        timeout: Duration::from_secs(settings.number("MessageHandlingTimeoutSeconds").unwrap()),
+        ..WasmSettings::default()
+    };
+    let engines = Engines::new()
+        .with(Arc::new(RecipeFactory::observed_by(observed.clone())))
+        .with(Arc::new(WasmEngine::new(wasm)));
     let context = Context {
         settings,
         environment,
@@ -153,8 +162,6 @@ pub(crate) async fn start(cluster: &Platform, name: &str, variables: &[(&str, &s
         http: addresses.0,
         grpc: addresses.1,
     };
-    let observed = Arc::new(Observed::default());
-    let engines = Engines::new().with(Arc::new(RecipeFactory::observed_by(observed.clone())));
     let service = service::make(context, engines).unwrap();
     let stop = CancellationToken::new();
     let task = tokio::spawn(serve_until(service, http, grpc, stop.clone().cancelled_owned()));
@@ -282,7 +289,7 @@ pub(crate) fn transitions(cluster: &Cluster, worker: &str) -> Vec<String> {
 
 /// Waits for a value.
 pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(180);
     loop {
         if let Some(found) = look().await {
             return found;
