@@ -1,23 +1,25 @@
 //! Settings of a service: command line, then environment, then file, then default (E1.8).
 //!
 //! A service lists its keys; [`standard_keys`] has those that every service shares. All mistakes are found before
-//! the first one is told.
+//! the first one is told. In variables and in files case and underscores of a name do not count (Z7); flags are exact.
 
 mod file;
+mod spelling;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::Environment;
+use spelling::Layer;
 
 /// One setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
-    /// Its name in files and for look-up, such as `DaprHttpPort`.
+    /// Its name in files and for look-up, such as `DaprHttpPort`. Look-up is exact.
     pub name: &'static str,
     /// Its command line flag, such as `--dapr-http-port`.
     pub flag: &'static str,
-    /// Environment variables that set it, the first one that is set counts.
+    /// Environment variables that set it, the first one that is set counts; after the name they count in files too.
     pub variables: &'static [&'static str],
     /// What it is if nothing sets it.
     pub default: Option<&'static str>,
@@ -25,6 +27,13 @@ pub struct Key {
     pub kind: Kind,
     /// What it is for, in one line.
     pub help: &'static str,
+}
+
+impl Key {
+    /// What it is called in files.
+    fn names(&self) -> impl Iterator<Item = &'static str> {
+        std::iter::once(self.name).chain(self.variables.iter().copied())
+    }
 }
 
 /// What values a setting takes.
@@ -199,27 +208,34 @@ impl Settings {
                 BTreeMap::new()
             }
         };
-        for name in from_file.keys() {
-            if !keys.iter().any(|key| key.name.eq_ignore_ascii_case(name)) {
-                mistakes.push(format!("the settings file has an unknown key {name:?}"));
-            }
+        let in_file = Layer::new("the settings file", &from_file);
+        let in_environment = Layer::new(
+            "the environment",
+            environment.iter().filter(|(_, value)| !value.is_empty()),
+        );
+        let known: Vec<&str> = keys.iter().flat_map(Key::names).collect();
+        for name in in_file.unknown(&known) {
+            mistakes.push(format!("the settings file has an unknown key {name:?}"));
         }
         for key in keys {
-            let variable = key
-                .variables
-                .iter()
-                .find_map(|name| Some((*name, environment.get(*name).filter(|value| !value.is_empty())?)));
-            let in_file = from_file
-                .iter()
-                .find(|(name, _)| key.name.eq_ignore_ascii_case(name));
+            let mut found = |value: Result<Option<(&str, &str)>, String>| {
+                let value = value.unwrap_or_else(|mistake| {
+                    mistakes.push(mistake);
+                    None
+                });
+                value.map(|(name, value)| (name.to_owned(), value.to_owned()))
+            };
+            // Both are looked at, so that what is covered is right too.
+            let variable = found(in_environment.find(key.variables.iter().copied()));
+            let line = found(in_file.find(key.names()));
             let (origin, value, source) = if let Some(value) = flags.get(key.flag) {
-                (key.flag, value.clone(), Source::CommandLine)
+                (key.flag.to_owned(), value.clone(), Source::CommandLine)
             } else if let Some((name, value)) = variable {
-                (name, value.clone(), Source::Environment)
-            } else if let Some((name, value)) = in_file {
-                (name.as_str(), value.clone(), Source::File)
+                (name, value, Source::Environment)
+            } else if let Some((name, value)) = line {
+                (name, value, Source::File)
             } else if let Some(value) = key.default {
-                (key.name, value.to_owned(), Source::Default)
+                (key.name.to_owned(), value.to_owned(), Source::Default)
             } else {
                 continue;
             };
@@ -359,6 +375,41 @@ mod tests {
             (4004, Source::File)
         );
         assert_eq!(port(&[], &[], None), (3500, Source::Default));
+    }
+
+    #[test]
+    fn case_and_underscores_of_a_name_do_not_count() {
+        for name in ["HttpPort", "HTTP_PORT", "httpPort", "http_port", "APP_PORT"] {
+            let in_file = load(&[], &[], Some(&format!("{name}: 38111\n"))).unwrap();
+            assert_eq!(in_file.port("HttpPort"), Some(38111), "{name} in a file");
+            assert_eq!(in_file.source("HttpPort"), Some(Source::File));
+            let variable = load(&[], &[(name, "38112")], Some("HTTP_PORT: 38111\n")).unwrap();
+            assert_eq!(variable.port("HttpPort"), Some(38112), "{name} as a variable");
+        }
+        let json = load(&[], &[], Some(r#"{"PUBSUB_NAME": "broker"}"#)).unwrap();
+        assert_eq!(json.text("pubsubName"), "broker");
+    }
+
+    #[test]
+    fn two_spellings_in_one_place_are_a_mistake_that_names_both() {
+        let in_file = load(&[], &[], Some("HTTP_PORT: 1\nHttpPort: 1\n")).unwrap_err();
+        let variables = load(&[], &[("LOG_LEVEL", "info"), ("LogLevel", "warn")], None).unwrap_err();
+        for (error, names) in [
+            (in_file, ["the settings file", "\"HTTP_PORT\"", "\"HttpPort\""]),
+            (variables, ["the environment", "\"LOG_LEVEL\"", "\"LogLevel\""]),
+        ] {
+            assert_eq!(error.0.len(), 1, "{error}");
+            for name in names {
+                assert!(error.0[0].contains(name), "{name} in {error}");
+            }
+        }
+        // Unset is not set twice, and another variable of the setting is no spelling of it.
+        let settings = load(
+            &[],
+            &[("HttpPort", ""), ("HTTP_PORT", "81"), ("APP_PORT", "82")],
+            None,
+        );
+        assert_eq!(settings.unwrap().port("HttpPort"), Some(81));
     }
 
     #[test]
