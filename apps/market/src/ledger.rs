@@ -18,6 +18,8 @@ pub struct Ledger {
     repeats: u64,
     buckets: [u64; BUCKETS],
     slowest_ns: i64,
+    /// The first trade of each symbol that is out of the count.
+    ends: BTreeMap<(Exchange, String), u64>,
 }
 
 /// The trade numbers of one symbol as ranges, both ends included; one range unless something is missing.
@@ -40,12 +42,16 @@ impl Seen {
         true
     }
 
-    fn missing(&self) -> u64 {
+    /// Numbers that are not there, up to the last one or, if there is an end, up to that.
+    fn missing(&self, end: Option<u64>) -> u64 {
+        let last = self.0.values().next_back().copied().unwrap_or(u64::MAX);
+        let tail = end.map_or(0, |end| end.saturating_sub(last.saturating_add(1)));
         let starts = self.0.keys().skip(1);
-        starts
+        let gaps: u64 = starts
             .zip(self.0.values())
             .map(|(start, end)| start - end - 1)
-            .sum()
+            .sum();
+        gaps + tail
     }
 }
 
@@ -74,6 +80,7 @@ impl Default for Ledger {
             repeats: 0,
             buckets: [0; BUCKETS],
             slowest_ns: 0,
+            ends: BTreeMap::new(),
         }
     }
 }
@@ -94,13 +101,36 @@ impl Ledger {
         self.buckets[bucket.min(BUCKETS - 1)] += 1;
     }
 
+    /// Takes note of a tick of after the span that is counted: all up to it should be there.
+    pub fn end(&mut self, tick: &Tick) {
+        let end = self
+            .ends
+            .entry((tick.exchange, tick.symbol.clone()))
+            .or_insert(tick.trade_id);
+        *end = tick.trade_id.min(*end);
+    }
+
+    /// Whether the end of every symbol is known and everything up to it is there.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.seen.iter().all(|(symbol, seen)| {
+            self.ends
+                .get(symbol)
+                .is_some_and(|end| seen.missing(Some(*end)) == 0)
+        })
+    }
+
     /// The sums so far.
     #[must_use]
     pub fn report(&self) -> Report {
         Report {
             ticks: self.ticks,
             repeats: self.repeats,
-            missing: self.seen.values().map(Seen::missing).sum(),
+            missing: self
+                .seen
+                .iter()
+                .map(|(symbol, seen)| seen.missing(self.ends.get(symbol).copied()))
+                .sum(),
             median_ns: self.percentile(50),
             p99_ns: self.percentile(99),
             slowest_ns: self.slowest_ns,
@@ -154,6 +184,25 @@ mod tests {
         }
         let report = ledger.report();
         assert_eq!((report.ticks, report.repeats, report.missing), (6, 1, 1));
+    }
+
+    #[test]
+    fn what_comes_late_is_not_missing() {
+        let mut ledger = Ledger::default();
+        ledger.record(&tick("A", 5), 1);
+        ledger.record(&tick("B", 1), 1);
+        assert!(!ledger.is_complete(), "nobody knows the ends");
+        ledger.end(&tick("A", 9));
+        ledger.end(&tick("B", 2));
+        assert_eq!(ledger.report().missing, 3);
+        // Out of the count as well, and overtaken by one of later.
+        ledger.end(&tick("A", 8));
+        ledger.record(&tick("A", 7), 1);
+        assert_eq!(ledger.report().missing, 1);
+        assert!(!ledger.is_complete());
+        ledger.record(&tick("A", 6), 1);
+        assert!(ledger.is_complete());
+        assert_eq!((ledger.report().ticks, ledger.report().missing), (4, 0));
     }
 
     #[test]

@@ -10,15 +10,19 @@ use crate::pipeline::{Results, results_topics};
 
 /// The wait before a broken stream is opened anew.
 const PAUSE: Duration = Duration::from_millis(200);
+/// How long after the span its ticks are waited for: brokers deliver side by side, so that later ones may come first.
+const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Reads results for `span`, through restarts of the gateway, and tells the sums every second to `each`. Ticks of before
-/// it began do not count: the first reader of a topic gets what waited there.
+/// Reads the results of `span`, through restarts of the gateway, and tells the sums every second to `each`. Ticks of before
+/// it began do not count: the first reader of a topic gets what waited there. Those of the span are waited for, for 15
+/// seconds after it at most, so that what is missing is lost and not only late.
 pub async fn watch(gateway: &GatewayClient, span: Duration, mut each: impl FnMut(&Report)) -> Report {
     let mut ledger = Ledger::default();
     let began = now_ns();
     let mut second = tokio::time::interval(Duration::from_secs(1));
     second.reset();
-    let over = tokio::time::sleep(span);
+    let ended = began.saturating_add(i64::try_from(span.as_nanos()).unwrap_or(i64::MAX));
+    let over = tokio::time::sleep(span.saturating_add(PATIENCE));
     tokio::pin!(over);
     loop {
         let mut events = match gateway.subscribe(results_topics()).await {
@@ -45,7 +49,14 @@ pub async fn watch(gateway: &GatewayClient, span: Duration, mut each: impl FnMut
             match Results::read(&event.data) {
                 Ok(Results(results)) => {
                     for result in results.iter().filter(|result| result.tick.event_time_ns >= began) {
-                        ledger.record(&result.tick, now);
+                        if result.tick.event_time_ns < ended {
+                            ledger.record(&result.tick, now);
+                        } else {
+                            ledger.end(&result.tick);
+                        }
+                    }
+                    if now >= ended && ledger.is_complete() {
+                        return ledger.report();
                     }
                 }
                 Err(error) => tracing::warn!(%error, topic = event.topic, "an event is no result"),

@@ -14,6 +14,8 @@ use outrigger_types::{GoDuration, is_truthy};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use rusqlite::{Connection, OpenFlags};
 
+use crate::checkpoint::Checkpoints;
+
 /// Upstream's default for `timeout`.
 pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Upstream's default for `busyTimeout`.
@@ -32,7 +34,7 @@ const JOURNAL_SIZE_LIMIT: u32 = 16 << 20;
 const PATH: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'#');
 
 /// How often SQLite waits for the disk (`PRAGMA synchronous`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) enum Synchronous {
     /// Never: a crash of the machine may corrupt the file.
     Off,
@@ -58,7 +60,7 @@ impl Synchronous {
         }
     }
 
-    fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Off => "OFF",
             Self::Normal => "NORMAL",
@@ -248,9 +250,20 @@ impl Settings {
         }
     }
 
-    /// Opens the connection that writes.
-    pub(crate) fn open_writer(&self, base_dir: &Path) -> Result<Connection, Error> {
-        let connection = self.open(base_dir, WRITER_CACHE_KIB)?;
+    /// How often commits wait for the disk, where one that need not may do so less often; `None` where all are alike.
+    pub(crate) fn durable_commits(&self) -> Option<Synchronous> {
+        let told = self
+            .pragmas
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case("synchronous"));
+        // Without a write-ahead log less might break the file.
+        (self.reads_do_not_wait() && !told && self.synchronous > Synchronous::Normal)
+            .then_some(self.synchronous)
+    }
+
+    /// Opens the connection that writes, and what keeps its log short.
+    pub(crate) fn open_writer(&self, base_dir: &Path) -> Result<(Connection, Checkpoints), Error> {
+        let mut connection = self.open(base_dir, WRITER_CACHE_KIB)?;
         let journal = if self.is_memory() {
             "MEMORY"
         } else if self.wal {
@@ -266,9 +279,12 @@ impl Settings {
             connection.pragma_update(None, "synchronous", self.synchronous.as_str())?;
             connection.pragma_update_and_check(None, "journal_size_limit", JOURNAL_SIZE_LIMIT, |_| Ok(()))
         };
-        set_up().map_err(|error| failed("cannot set up the SQLite database", error))?;
+        let checkpoints = set_up()
+            .and_then(|()| Checkpoints::install(&mut connection))
+            .map_err(|error| failed("cannot set up the SQLite database", error))?;
+        // `_pragma=wal_autocheckpoint` takes the place of ours.
         self.apply_pragmas(&connection)?;
-        Ok(connection)
+        Ok((connection, checkpoints))
     }
 
     /// Whether readers never wait for the writer.

@@ -15,10 +15,11 @@ use tokio::sync::{oneshot, watch};
 
 use crate::{
     connection::{Settings, failed},
-    job::{AnyJob, typed},
+    job::{AnyJob, Kind, typed},
     queue::{Queue, closed},
     reader::{Prompt, READERS, read_loop},
-    writer::{Begin, write_loop},
+    turns::Turns,
+    writer::{Begin, Writer},
 };
 
 /// A thread that had nothing to do for this long gives back its memory (readers end altogether).
@@ -61,6 +62,16 @@ impl Database {
         base_dir: &Path,
         set_up: impl FnOnce(&mut Connection) -> Result<(), Error> + Send + 'static,
     ) -> Result<Self, Error> {
+        Self::open_in_turns(settings, base_dir, None, set_up).await
+    }
+
+    /// As [`Database::open`], for a file that several processes write often: they line up.
+    pub(crate) async fn open_in_turns(
+        settings: Settings,
+        base_dir: &Path,
+        turns: Option<Turns>,
+        set_up: impl FnOnce(&mut Connection) -> Result<(), Error> + Send + 'static,
+    ) -> Result<Self, Error> {
         let writes = Arc::new(Queue::new());
         let (commit_sender, commits) = watch::channel(0);
         let (ready_sender, ready) = oneshot::channel();
@@ -72,20 +83,26 @@ impl Database {
             .name("sqlite-writer".into())
             .stack_size(STACK)
             .spawn(move || {
-                let opened = thread_settings
-                    .open_writer(&thread_dir)
-                    .and_then(|mut connection| {
-                        set_up(&mut connection)?;
-                        Ok(connection)
-                    });
+                let opened =
+                    thread_settings
+                        .open_writer(&thread_dir)
+                        .and_then(|(mut connection, checkpoints)| {
+                            set_up(&mut connection)?;
+                            Ok((connection, checkpoints))
+                        });
                 match opened {
-                    Ok(connection) => {
+                    Ok((connection, checkpoints)) => {
                         if ready_sender.send(Ok(())).is_ok() {
                             let begin = Begin {
                                 sql: thread_settings.transaction_lock.begin(),
                                 patience: thread_settings.busy_timeout,
+                                durable: thread_settings.durable_commits(),
                             };
-                            write_loop(&connection, &thread_queue, &commit_sender, &begin, &thread_prompt);
+                            Writer::new(connection, begin, turns, checkpoints).serve(
+                                &thread_queue,
+                                &commit_sender,
+                                &thread_prompt,
+                            );
                         }
                     }
                     Err(error) => drop(ready_sender.send(Err(error))),
@@ -121,7 +138,26 @@ impl Database {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
     {
-        let (job, answer) = typed(job, false);
+        self.commit(job, Kind::Durable).await
+    }
+
+    /// As [`Database::write`], but the answer does not wait for the disk: every other process sees the changes, and
+    /// they survive the end of this one; a loss of power may undo them, in order with all later ones of the same kind.
+    /// The next durable write of anybody on the file takes them along. For what is done again in that case.
+    pub(crate) async fn write_relaxed<T, F>(&self, job: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+    {
+        self.commit(job, Kind::Relaxed).await
+    }
+
+    async fn commit<T, F>(&self, job: F, kind: Kind) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+    {
+        let (job, answer) = typed(job, kind);
         self.0.writes.push(job).await?;
         self.wait(answer).await
     }
@@ -135,7 +171,7 @@ impl Database {
         let Some(readers) = &self.0.readers else {
             return self.on_writer(job).await;
         };
-        let (job, answer) = typed(job, true);
+        let (job, answer) = typed(job, Kind::Outside);
         if !readers.queue.push(job).await? {
             self.start_reader(readers)?;
         }
@@ -166,7 +202,7 @@ impl Database {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
     {
-        let (job, answer) = typed(job, true);
+        let (job, answer) = typed(job, Kind::Outside);
         self.0.writes.push(job).await?;
         self.wait(answer).await
     }
@@ -259,3 +295,6 @@ impl Drop for Handle {
         self.shut();
     }
 }
+
+#[cfg(test)]
+mod tests;

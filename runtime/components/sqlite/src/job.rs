@@ -6,12 +6,23 @@ use outrigger_component::Error;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+/// What a job asks of the transaction it runs in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// It is on the disk when the answer comes.
+    Durable,
+    /// Others see it when the answer comes; the next durable transaction of anybody takes it to the disk.
+    Relaxed,
+    /// It runs outside of a write transaction.
+    Outside,
+}
+
 /// A job and the channel its answer takes; erased so that one queue carries all.
 pub(crate) trait Job: Send {
     /// Whether nobody waits for the answer any more.
     fn abandoned(&self) -> bool;
-    /// Whether the job wants to run outside of a write transaction.
-    fn outside(&self) -> bool;
+    /// What the job asks for.
+    fn kind(&self) -> Kind;
     /// Runs it; `false` means: undo it.
     fn run(&mut self, connection: &Connection) -> bool;
     /// Sends the answer, or this error in its place.
@@ -22,7 +33,7 @@ struct Typed<T, F> {
     work: Option<F>,
     result: Option<Result<T, Error>>,
     sender: oneshot::Sender<Result<T, Error>>,
-    outside: bool,
+    kind: Kind,
 }
 
 impl<T: Send, F: FnOnce(&Connection) -> Result<T, Error> + Send> Job for Typed<T, F> {
@@ -30,8 +41,8 @@ impl<T: Send, F: FnOnce(&Connection) -> Result<T, Error> + Send> Job for Typed<T
         self.sender.is_closed()
     }
 
-    fn outside(&self) -> bool {
-        self.outside
+    fn kind(&self) -> Kind {
+        self.kind
     }
 
     fn run(&mut self, connection: &Connection) -> bool {
@@ -61,7 +72,7 @@ impl<T: Send, F: FnOnce(&Connection) -> Result<T, Error> + Send> Job for Typed<T
 pub(crate) type AnyJob = Box<dyn Job>;
 
 /// A job with the receiver of its answer.
-pub(crate) fn typed<T, F>(work: F, outside: bool) -> (AnyJob, oneshot::Receiver<Result<T, Error>>)
+pub(crate) fn typed<T, F>(work: F, kind: Kind) -> (AnyJob, oneshot::Receiver<Result<T, Error>>)
 where
     T: Send + 'static,
     F: FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
@@ -72,7 +83,7 @@ where
             work: Some(work),
             result: None,
             sender,
-            outside,
+            kind,
         }),
         receiver,
     )

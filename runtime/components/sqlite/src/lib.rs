@@ -6,6 +6,7 @@
 //! (`state.sqlite`, `nameresolution.sqlite`) are read and written the same way by its Go components, at the same
 //! time if need be; the others carry a format version of ours.
 
+mod checkpoint;
 pub mod configuration;
 mod connection;
 mod database;
@@ -18,4 +19,5 @@ mod queue;
 mod reader;
 pub mod snapshot;
 pub mod state;
+mod turns;
 mod writer;

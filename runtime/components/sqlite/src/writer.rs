@@ -7,10 +7,13 @@ use rusqlite::Connection;
 use tokio::sync::watch;
 
 use crate::{
+    checkpoint::{self, Checkpoints},
+    connection::Synchronous,
     database::IDLE,
-    job::AnyJob,
+    job::{AnyJob, Kind},
     queue::{Queue, Taken},
     reader::Prompt,
+    turns::Turns,
 };
 
 /// At most this many jobs share a commit: bounds how long the first of them waits for the last.
@@ -26,6 +29,8 @@ const SHORTEST_WAIT: Duration = Duration::from_micros(50);
 pub(crate) struct Begin {
     pub(crate) sql: &'static str,
     pub(crate) patience: Duration,
+    /// How durable commits wait for the disk, where others need not.
+    pub(crate) durable: Option<Synchronous>,
 }
 
 impl Begin {
@@ -61,110 +66,167 @@ fn is_busy(error: &rusqlite::Error) -> bool {
     )
 }
 
-/// Serves the queue until it is closed and empty.
-pub(crate) fn write_loop(
-    connection: &Connection,
-    queue: &Queue<AnyJob>,
-    commits: &watch::Sender<u64>,
-    begin: &Begin,
-    prompt: &Prompt,
-) {
-    let mut batch = Vec::new();
-    let mut shrunk = true;
-    let mut turn = Instant::now();
-    loop {
-        if queue.is_empty() {
-            turn = Instant::now();
-        } else if turn.elapsed() >= TURN {
-            // SQLite's lock has no queue: who waits for it only looks now and then.
-            std::thread::park_timeout(PAUSE);
-            turn = Instant::now();
+/// A writing connection with what decides when it writes.
+pub(crate) struct Writer {
+    connection: Connection,
+    begin: Begin,
+    turns: Option<Turns>,
+    checkpoints: Checkpoints,
+    /// Whether commits wait for the disk at present.
+    durable: bool,
+}
+
+impl Writer {
+    pub(crate) fn new(
+        connection: Connection,
+        begin: Begin,
+        turns: Option<Turns>,
+        checkpoints: Checkpoints,
+    ) -> Self {
+        Self {
+            connection,
+            begin,
+            turns,
+            checkpoints,
+            durable: true,
         }
-        match queue.take(&mut batch, WRITE_BATCH, IDLE) {
-            Taken::Closed => return,
-            Taken::Idle => {
-                prompt.shrink();
-                if !shrunk {
-                    // Advice only: when it fails nothing is lost but memory.
-                    let _ = connection.execute_batch("PRAGMA shrink_memory");
-                    shrunk = true;
-                }
+    }
+
+    /// Serves the queue until it is closed and empty.
+    pub(crate) fn serve(mut self, queue: &Queue<AnyJob>, commits: &watch::Sender<u64>, prompt: &Prompt) {
+        let mut batch = Vec::new();
+        let mut shrunk = true;
+        let mut turn = Instant::now();
+        loop {
+            if queue.is_empty() || self.turns.is_some() {
+                turn = Instant::now();
+            } else if turn.elapsed() >= TURN {
+                // SQLite's lock has no queue: who waits for it only looks now and then.
+                std::thread::park_timeout(PAUSE);
+                turn = Instant::now();
             }
-            Taken::Jobs => {
-                shrunk = false;
-                batch.retain(|job| !job.abandoned());
-                if let Some(at) = batch.iter().position(|job| job.outside()) {
-                    // Rare (polls, in-memory reads): keep the order of the queue around them.
-                    let mut rest = std::mem::take(&mut batch).into_iter();
-                    let mut run: Vec<AnyJob> = rest.by_ref().take(at).collect();
-                    for mut job in rest {
-                        if job.outside() {
-                            commit_batch(connection, &mut run, commits, begin);
-                            job.run(connection);
-                            job.answer(None);
-                        } else {
-                            run.push(job);
-                        }
+            match queue.take(&mut batch, WRITE_BATCH, IDLE) {
+                Taken::Closed => return,
+                Taken::Idle => {
+                    prompt.shrink();
+                    if !shrunk {
+                        // Advice only: when it fails nothing is lost but memory.
+                        let _ = self.connection.execute_batch("PRAGMA shrink_memory");
+                        shrunk = true;
                     }
-                    commit_batch(connection, &mut run, commits, begin);
-                } else {
-                    commit_batch(connection, &mut batch, commits, begin);
+                }
+                Taken::Jobs => {
+                    shrunk = false;
+                    batch.retain(|job| !job.abandoned());
+                    self.perform(&mut batch, commits);
                 }
             }
+        }
+    }
+
+    /// Runs what was taken from the queue, in its order, and answers.
+    fn perform(&mut self, batch: &mut Vec<AnyJob>, commits: &watch::Sender<u64>) {
+        if let Some(at) = batch.iter().position(|job| job.kind() == Kind::Outside) {
+            // Rare (polls, in-memory reads): keep the order of the queue around them.
+            let mut rest = std::mem::take(batch).into_iter();
+            let mut run: Vec<AnyJob> = rest.by_ref().take(at).collect();
+            for mut job in rest {
+                if job.kind() == Kind::Outside {
+                    self.commit_batch(&mut run, commits);
+                    job.run(&self.connection);
+                    job.answer(None);
+                } else {
+                    run.push(job);
+                }
+            }
+            self.commit_batch(&mut run, commits);
+        } else {
+            self.commit_batch(batch, commits);
+        }
+    }
+
+    /// One transaction for all jobs, a savepoint for each when they are several; answers follow the commit.
+    fn commit_batch(&mut self, batch: &mut Vec<AnyJob>, commits: &watch::Sender<u64>) {
+        if batch.is_empty() {
+            return;
+        }
+        let before = self.connection.total_changes();
+        let durable = batch.iter().any(|job| job.kind() == Kind::Durable);
+        match self.transact(batch, durable) {
+            Ok(kept) => {
+                if self.connection.total_changes() != before && kept {
+                    commits.send_modify(|count| *count += 1);
+                }
+                for job in batch.drain(..) {
+                    job.answer(None);
+                }
+                self.shorten_log();
+            }
+            Err(error) => answer_all(batch, &error),
+        }
+    }
+
+    /// Runs all jobs in one transaction, in turn; answers whether there was anything to commit.
+    fn transact(&mut self, batch: &mut [AnyJob], durable: bool) -> Result<bool, rusqlite::Error> {
+        let Self {
+            connection,
+            begin,
+            turns,
+            durable: waits,
+            ..
+        } = self;
+        if durable != *waits
+            && let Some(synchronous) = begin.durable
+        {
+            let synchronous = if durable { synchronous } else { Synchronous::Normal };
+            connection.pragma_update(None, "synchronous", synchronous.as_str())?;
+            *waits = durable;
+        }
+        let _turn = turns.as_mut().and_then(|turns| turns.take(begin.patience));
+        begin.run(connection)?;
+        let outcome = run_all(connection, batch);
+        if outcome.is_err() && !connection.is_autocommit() {
+            // If even this fails the next BEGIN reports it.
+            let _ = execute(connection, "ROLLBACK");
+        }
+        outcome
+    }
+
+    /// Copies a long log into the database, see [`crate::checkpoint`].
+    fn shorten_log(&mut self) {
+        if !self.checkpoints.due() {
+            return;
+        }
+        let mut copied = self.checkpoints.copy(&self.connection);
+        if matches!(copied, Ok(true)) {
+            let patience = self.begin.patience;
+            let _turn = self.turns.as_mut().and_then(|turns| turns.take(patience));
+            copied = self.checkpoints.finish(&self.connection, patience);
+        }
+        if let Err(error) = copied
+            && !checkpoint::refused(&error)
+        {
+            // The log stays whole; the next attempt tells whether it goes on.
+            tracing::warn!(%error, "cannot copy the SQLite log into the database");
         }
     }
 }
 
-/// One transaction for all jobs, a savepoint for each when they are several; answers follow the commit.
-fn commit_batch(
-    connection: &Connection,
-    batch: &mut Vec<AnyJob>,
-    commits: &watch::Sender<u64>,
-    begin: &Begin,
-) {
-    if batch.is_empty() {
-        return;
-    }
-    let before = connection.total_changes();
-    if let Err(error) = begin.run(connection) {
-        answer_all(batch, &error);
-        return;
-    }
+fn run_all(connection: &Connection, batch: &mut [AnyJob]) -> Result<bool, rusqlite::Error> {
     let single = batch.len() == 1;
-    let mut outcome = Ok(());
     let mut keep = false;
     for job in batch.iter_mut() {
-        outcome = run_in_savepoint(connection, job, single, &mut keep);
+        run_in_savepoint(connection, job, single, &mut keep)?;
         // A failure that ended the transaction (disk full, I/O) has undone everybody's changes.
-        if outcome.is_err() || connection.is_autocommit() {
-            break;
+        if connection.is_autocommit() {
+            return Err(rusqlite::Error::SqliteFailure(
+                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ABORT),
+                None,
+            ));
         }
     }
-    if outcome.is_ok() && !connection.is_autocommit() {
-        outcome = execute(connection, if keep { "COMMIT" } else { "ROLLBACK" });
-    } else if outcome.is_ok() {
-        outcome = Err(rusqlite::Error::SqliteFailure(
-            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ABORT),
-            None,
-        ));
-    }
-    match outcome {
-        Ok(()) => {
-            if connection.total_changes() != before && keep {
-                commits.send_modify(|count| *count += 1);
-            }
-            for job in batch.drain(..) {
-                job.answer(None);
-            }
-        }
-        Err(error) => {
-            if !connection.is_autocommit() {
-                // If even this fails the next BEGIN reports it.
-                let _ = execute(connection, "ROLLBACK");
-            }
-            answer_all(batch, &error);
-        }
-    }
+    execute(connection, if keep { "COMMIT" } else { "ROLLBACK" })?;
+    Ok(keep)
 }
 
 fn run_in_savepoint(

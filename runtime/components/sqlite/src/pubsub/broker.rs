@@ -23,14 +23,18 @@ use tokio::sync::{Notify, watch};
 use super::{
     claims,
     config::{Config, Options},
-    doorbell::{Doorbell, Heard},
+    doorbell::{self, Doorbell, Heard},
     publish::{self, Message},
     retention, schema, subscription,
 };
-use crate::{connection::failed, database::Database};
+use crate::{connection::failed, database::Database, turns::Turns};
 
 /// How often the file is looked at for news nobody rang for (design §2).
 const POLL: Duration = Duration::from_millis(250);
+/// The same once nothing has been written for a while, where doorbells hang: each look costs some 60 µs.
+const POLL_AT_REST: Duration = Duration::from_secs(1);
+/// Nothing written for this long is rest.
+const REST: Duration = Duration::from_secs(5);
 /// File times stand still for up to this long while a file is written: younger ones prove nothing.
 const CLOCK_STEP: Duration = Duration::from_millis(100);
 /// How often old messages are looked for.
@@ -121,7 +125,14 @@ pub(super) fn now() -> i64 {
 impl SqlitePubSub {
     pub(super) async fn open(config: Config, host: Host) -> Result<Self, Error> {
         let memory = config.database.is_memory();
-        let database = Database::open(config.database, &host.base_dir, |connection| {
+        let turns = config.database.path(&host.base_dir).and_then(|path| {
+            Turns::open(&doorbell::folder(&path))
+                .inspect_err(|error| {
+                    tracing::warn!(%error, "no turns at the database: under load its writers may wait for one another for long");
+                })
+                .ok()
+        });
+        let database = Database::open_in_turns(config.database, &host.base_dir, turns, |connection| {
             // SQLite's own waits grow to 100 ms: far too long between processes that commit all the time.
             connection
                 .busy_handler(Some(wait_for_lock))
@@ -373,17 +384,23 @@ fn poll(shared: Arc<Shared>) -> Task {
         let commits = shared.database.commits();
         let path = shared.database.path();
         let mut last = None;
-        let mut written = None;
+        let mut written: Option<SystemTime> = None;
         loop {
             if shared.bells.lock().is_empty() {
                 shared.subscribed.notified().await;
             }
-            tokio::time::sleep(POLL).await;
+            let rests = written.is_some_and(|at| at.elapsed().is_ok_and(|age| age > REST));
+            tokio::time::sleep(if rests && shared.doorbell.is_some() {
+                POLL_AT_REST
+            } else {
+                POLL
+            })
+            .await;
             // Asking SQLite wakes its thread twice; two looks at file times keep an idle sidecar idle.
             let before = std::mem::replace(&mut written, path.as_deref().and_then(last_written));
             if let (Some(before), Some(after)) = (before, written)
                 && before == after
-                && after.elapsed().is_ok_and(|age| age > CLOCK_STEP + POLL)
+                && after.elapsed().is_ok_and(|age| age > CLOCK_STEP + POLL_AT_REST)
             {
                 continue;
             }
@@ -446,7 +463,7 @@ pub(super) async fn sweep_once(shared: &Shared) -> Result<(), Error> {
         let options = shared.options.clone();
         let more = shared
             .database
-            .write(move |connection| retention::sweep(connection, &options, now()))
+            .write_relaxed(move |connection| retention::sweep(connection, &options, now()))
             .await?;
         if !more {
             return Ok(());

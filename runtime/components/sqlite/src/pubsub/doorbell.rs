@@ -46,9 +46,7 @@ pub(super) struct Doorbell {
 impl Doorbell {
     /// Makes the folder if need be and hangs up a bell of our own.
     pub(super) fn hang(database: &Path, name: String) -> io::Result<Self> {
-        let mut folder = database.as_os_str().to_owned();
-        folder.push("-doorbells");
-        let folder = PathBuf::from(folder);
+        let folder = folder(database);
         match DirBuilder::new().mode(0o700).create(&folder) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             other => other?,
@@ -142,6 +140,13 @@ impl Drop for Doorbell {
     fn drop(&mut self) {
         self.remove(&self.name);
     }
+}
+
+/// The folder beside a database by which its processes meet.
+pub(super) fn folder(database: &Path) -> PathBuf {
+    let mut folder = database.as_os_str().to_owned();
+    folder.push("-doorbells");
+    PathBuf::from(folder)
 }
 
 fn address(folder: &Path, handle: &File, name: &str) -> PathBuf {

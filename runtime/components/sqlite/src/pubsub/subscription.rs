@@ -28,6 +28,9 @@ use crate::connection::failed;
 const RELEASE_HOLD: Duration = Duration::from_millis(250);
 /// How often the other consumers of the group are checked for life while they hold messages.
 const PROBE: Duration = Duration::from_secs(1);
+/// A message that is done waits this long for the next round with a reason of its own: under load a commit less for each.
+/// Killed within that time, the message is delivered once more.
+const SETTLE_WITHIN: Duration = Duration::from_millis(10);
 /// Waits after a failed round.
 const FAILURE_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 /// A closing subscription leaves the rest to its lease after this many failed rounds.
@@ -154,6 +157,8 @@ struct State {
     /// Keys given back in a settlement not yet written: later ones are not ours any more.
     blocked: HashSet<Arc<str>>,
     pending: Vec<Settlement>,
+    /// When a round is due for what is pending.
+    settle_at: Option<Instant>,
     sent: Arc<Vec<Settlement>>,
     trip: Option<Trip>,
     /// The last round failed: it may or may not have happened.
@@ -226,6 +231,13 @@ impl Worker {
         )
     }
 
+    /// Whether the handlers may run out of messages: a round that only brings one more costs as much as one that brings ten.
+    fn hungry(&self, state: &State) -> bool {
+        self.bulk.is_some()
+            || state.calls < self.options.concurrency
+            || state.ready.len() <= self.options.prefetch / 2
+    }
+
     /// Starts a round trip if there is a reason to.
     fn depart(&self, state: &mut State, phase: Phase) {
         let clock = Instant::now();
@@ -245,8 +257,16 @@ impl Worker {
         }
         let lease = i64::try_from(self.options.lease.as_millis()).unwrap_or(i64::MAX / 2);
         let renew = state.lease_until - time < lease / 3 * 2;
-        if !state.pending.is_empty() || state.unknown || (want > 0 && state.look) || (held > 0 && renew) {
+        let settle = phase > Phase::Running
+            || state.pending.len() >= self.options.concurrency
+            || state.settle_at.is_some_and(|at| at <= clock);
+        if (settle && !state.pending.is_empty())
+            || state.unknown
+            || (want > 0 && state.look && self.hungry(state))
+            || (held > 0 && renew)
+        {
             state.look = false;
+            state.settle_at = None;
             state.wake_at = None;
             state.probe_at = None;
             state.sent = Arc::new(std::mem::take(&mut state.pending));
@@ -434,13 +454,14 @@ impl Worker {
         if state.trip.is_none() {
             let held = state.ready.len() + state.running.len();
             times.extend(state.retry_at.filter(|at| *at > clock));
+            times.extend(state.settle_at.filter(|at| *at > clock));
             if held > 0 {
                 let third = i64::try_from(self.options.lease.as_millis() / 3).unwrap_or(i64::MAX / 4);
                 times.push(
                     at(state.lease_until.saturating_sub(2 * third).max(time)) + Duration::from_millis(1),
                 );
             }
-            if phase == Phase::Running && held < self.limit() {
+            if phase == Phase::Running && held < self.limit() && self.hungry(state) {
                 times.extend(state.hold_until.filter(|at| *at > clock));
                 times.extend(state.wake_at.map(at));
                 times.extend(state.probe_at);
@@ -481,9 +502,10 @@ async fn exchange(
     group: String,
     request: Request,
 ) -> Result<(Round, Option<Consumer>), Error> {
+    // Not worth a wait for the disk: what a loss of power undoes is delivered once more.
     let round = shared
         .database
-        .write(move |connection| {
+        .write_relaxed(move |connection| {
             claims::exchange(connection, &request).map_err(|error| failed("cannot exchange messages", error))
         })
         .await?;
@@ -526,6 +548,7 @@ impl State {
             busy: HashSet::new(),
             blocked: HashSet::new(),
             pending: Vec::new(),
+            settle_at: None,
             sent: Arc::default(),
             trip: None,
             unknown: false,
@@ -592,6 +615,10 @@ impl State {
             self.blocked.insert(key.clone());
             self.ready.retain(|(_, other)| other.key.as_ref() != Some(key));
         }
+        // Others may wait for a message of this key, or for this one.
+        let waits = claimed.key.is_none() && outcome == Outcome::Done;
+        let at = Instant::now() + if waits { SETTLE_WITHIN } else { Duration::ZERO };
+        self.settle_at = Some(self.settle_at.map_or(at, |before| before.min(at)));
         self.pending.push(Settlement {
             id: claimed.id,
             epoch: claimed.epoch,

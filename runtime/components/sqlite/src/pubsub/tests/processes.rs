@@ -180,7 +180,50 @@ async fn role() {
             }
             say(&format!("{:.0}", 20_000.0 / started.elapsed().as_secs_f64()));
         }
-        other => panic!("no role {other}"),
+        // Passes on what it gets.
+        "relay" => {
+            let relay = Arc::new(Relay(broker.clone()));
+            let subscription = PubSub::subscribe(&broker, request("asked", "app"), relay)
+                .await
+                .unwrap();
+            std::future::pending::<()>().await;
+            drop(subscription);
+        }
+        // Publishes its clock so many times a second, whether or not the last one was stored.
+        other => {
+            let Some(rate) = other
+                .strip_prefix("ticks-")
+                .and_then(|rate| rate.parse::<f64>().ok())
+            else {
+                panic!("no role {other}");
+            };
+            let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / rate));
+            loop {
+                ticks.tick().await;
+                let broker = broker.clone();
+                tokio::spawn(async move {
+                    let now = format!("{:>400}", micros());
+                    PubSub::publish(&broker, message("asked", &now, &[]))
+                        .await
+                        .unwrap();
+                });
+            }
+        }
+    }
+}
+
+/// Publishes again what it gets.
+struct Relay(super::super::broker::SqlitePubSub);
+
+impl Handler for Relay {
+    fn handle(&self, delivery: Delivery) -> BoxFuture<'_, Verdict> {
+        Box::pin(async move {
+            let text = String::from_utf8_lossy(&delivery.data).into_owned();
+            match PubSub::publish(&self.0, message("told", &text, &[])).await {
+                Ok(()) => Verdict::Ack,
+                Err(error) => Verdict::Retry(error),
+            }
+        })
     }
 }
 
@@ -233,7 +276,7 @@ struct Clock(parking_lot::Mutex<Vec<u128>>, AtomicUsize);
 impl Handler for Clock {
     fn handle(&self, delivery: Delivery) -> BoxFuture<'_, Verdict> {
         self.1.fetch_add(1, Ordering::Relaxed);
-        if let Ok(sent) = String::from_utf8_lossy(&delivery.data).parse::<u128>() {
+        if let Ok(sent) = String::from_utf8_lossy(&delivery.data).trim().parse::<u128>() {
             self.0.lock().push(micros().saturating_sub(sent));
         }
         Box::pin(async { Verdict::Ack })
@@ -324,6 +367,44 @@ async fn across_two_processes() {
         used / started.elapsed().as_secs_f64() * 100.0
     );
     subscription.close().await;
+}
+
+/// From a publisher over a process that passes on to this one, all on one file, at several rates. Run as the one above.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+#[allow(clippy::print_stdout)]
+async fn along_three_processes() {
+    for rate in [40, 400, 1000, 2000] {
+        let folder = tempfile::tempdir().unwrap();
+        let broker = open(folder.path(), &[]).await;
+        let clock = Arc::new(Clock::default());
+        let subscription = PubSub::subscribe(&broker, request("told", "app"), clock.clone())
+            .await
+            .unwrap();
+        let _relay = Process::start("relay", folder.path());
+        let publisher = Process::start(&format!("ticks-{rate}"), folder.path());
+        while clock.0.lock().len() < 10 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        clock.0.lock().clear();
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        let log = std::fs::metadata(folder.path().join("pubsub.db-wal")).map_or(0, |about| about.len());
+        publisher.kill();
+        let mut times = std::mem::take(&mut *clock.0.lock());
+        times.sort_unstable();
+        let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize] as f64 / 1000.0;
+        println!(
+            "{rate}/s: {:.0}/s arrive, p50 {:.1} ms, p90 {:.1} ms, p99 {:.1} ms, most {:.1} ms, log {} KiB",
+            times.len() as f64 / 8.0,
+            at(0.5),
+            at(0.9),
+            at(0.99),
+            at(1.0),
+            log / 1024
+        );
+        subscription.close().await;
+    }
 }
 
 /// CPU time of all threads of this process, exact.
