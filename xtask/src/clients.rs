@@ -32,8 +32,10 @@ const REDIS: &str = "OUTRIGGER_TEST_REDIS";
 
 /// An SDK's client.
 struct Client {
-    /// Its folder, and its name on the command line.
+    /// Its name on the command line.
     name: &'static str,
+    /// Its folder.
+    folder: &'static str,
     /// `--app-protocol` of app `one`; app `two` always speaks gRPC.
     protocol: &'static str,
     /// Makes its packages ready and gives the program; the text says why it cannot be had here.
@@ -43,16 +45,26 @@ struct Client {
 const ALL: &[Client] = &[
     Client {
         name: "python",
+        folder: "python",
         protocol: "http",
         prepare: prepare_python,
     },
+    // The line that the requirements were written for, with the same cases (E1.1–E1.5).
+    Client {
+        name: "python-1.14",
+        folder: "python",
+        protocol: "http",
+        prepare: prepare_old_python,
+    },
     Client {
         name: "node",
+        folder: "node",
         protocol: "http",
         prepare: prepare_node,
     },
     Client {
         name: "rust",
+        folder: "rust",
         protocol: "grpc",
         prepare: prepare_rust,
     },
@@ -76,7 +88,7 @@ struct Tally {
     skipped: Vec<(String, String)>,
 }
 
-/// `--only python,node,rust`, `--daprd PATH` (ours or another's), `--profile NAME` of our program.
+/// `--only python,python-1.14,node,rust`, `--daprd PATH` (ours or another's), `--profile NAME` of our program.
 pub(crate) fn run(mut args: Args) -> anyhow::Result<()> {
     let only = args.value("--only")?;
     let daprd = args.value("--daprd")?;
@@ -151,8 +163,8 @@ fn chosen(only: Option<&str>) -> anyhow::Result<Vec<&'static Client>> {
 fn all(clients: &[&Client], sidecar: &Sidecar) -> anyhow::Result<()> {
     let mut tallies = Vec::new();
     for client in clients {
-        let folder = repo::root().join(CLIENTS).join(client.name);
-        println!("==> {CLIENTS}/{}", client.name);
+        let folder = repo::root().join(CLIENTS).join(client.folder);
+        println!("==> {CLIENTS}: {}", client.name);
         let program = match (client.prepare)(&folder) {
             Ok(program) => program,
             Err(reason) => {
@@ -177,8 +189,9 @@ fn one(client: &Client, sidecar: &Sidecar, mut program: Command) -> anyhow::Resu
     furnish(&folder)?;
     let guard = Guard::start()?;
     let [http, grpc, app, two_http, two_grpc, two_app] = outrigger_test_ports::free::<6>()?;
-    // Names are announced on the network: another run must not answer to them.
-    let id = |app: &str| format!("clients-{}-{app}-{}", client.name, std::process::id());
+    // Names are announced on the network: another run must not answer to them. They have no dots.
+    let name = client.name.replace('.', "-");
+    let id = |app: &str| format!("clients-{name}-{app}-{}", std::process::id());
     let _one = sidecar.start(&guard, &folder, &id("one"), client.protocol, [http, grpc, app])?;
     let _two = sidecar.start(&guard, &folder, &id("two"), "grpc", [two_http, two_grpc, two_app])?;
     clean(&mut program);
@@ -279,8 +292,16 @@ fn clean(command: &mut Command) {
 }
 
 fn prepare_python(folder: &Path) -> Result<Command, String> {
-    let venv = repo::target().join("venv-clients");
-    python::prepare(folder, &venv)?;
+    python_with(folder, "requirements.txt", "venv-clients")
+}
+
+fn prepare_old_python(folder: &Path) -> Result<Command, String> {
+    python_with(folder, "requirements-1.14.txt", "venv-clients-1.14")
+}
+
+fn python_with(folder: &Path, requirements: &str, venv: &str) -> Result<Command, String> {
+    let venv = repo::target().join(venv);
+    python::prepare(&folder.join(requirements), &venv)?;
     let mut program = Command::new(venv.join("bin/python"));
     program
         .arg("main.py")

@@ -69,7 +69,7 @@ const VERBS: &[Verb] = &[
     ("example", "only the Python example's test", python::run),
     (
         "clients",
-        "run the SDKs of Dapr, as published, beside our sidecars [--only python,node,rust] [--daprd PATH] [--profile P]",
+        "run the SDKs of Dapr, as published, beside our sidecars [--only python,python-1.14,node,rust] [--daprd PATH] [--profile P]",
         clients::run,
     ),
     (
@@ -78,7 +78,11 @@ const VERBS: &[Verb] = &[
          [--only rust,python,typescript,csharp]",
         sdks::run,
     ),
-    ("house", "layers, file lengths and links only", house::run),
+    (
+        "house",
+        "layers, file lengths, links and tests named by requirements only",
+        house::run,
+    ),
     (
         "docs",
         "build the API documentation with warnings denied and check the book's links",

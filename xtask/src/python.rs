@@ -16,7 +16,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
 pub(crate) fn test() -> anyhow::Result<()> {
     let example = repo::root().join(EXAMPLE);
     let venv = repo::target().join("venv-python-fastapi");
-    if let Err(reason) = prepare(&example, &venv) {
+    if let Err(reason) = prepare(&example.join("requirements.txt"), &venv) {
         println!("==> {EXAMPLE}: skipped: {reason}");
         return Ok(());
     }
@@ -31,14 +31,13 @@ pub(crate) fn test() -> anyhow::Result<()> {
     )
 }
 
-/// Makes the environment once from the folder's `requirements.txt`; a reason when it cannot be had.
-pub(crate) fn prepare(example: &Path, venv: &Path) -> Result<(), String> {
+/// Makes the environment once from a list of packages; a reason when it cannot be had.
+pub(crate) fn prepare(requirements: &Path, venv: &Path) -> Result<(), String> {
     if repo::which("python3").is_none() {
         return Err("python3 is not here (apt-get install python3 python3-venv)".to_owned());
     }
-    let requirements = example.join("requirements.txt");
-    let wanted =
-        std::fs::read_to_string(&requirements).map_err(|error| format!("requirements.txt: {error}"))?;
+    let name = requirements.file_name().unwrap_or_default().display();
+    let wanted = std::fs::read_to_string(requirements).map_err(|error| format!("{name}: {error}"))?;
     let stamp = venv.join("installed.txt");
     if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
         return Ok(());
@@ -59,10 +58,10 @@ pub(crate) fn prepare(example: &Path, venv: &Path) -> Result<(), String> {
             "--disable-pip-version-check",
             "--requirement",
         ])
-        .arg(&requirements)
+        .arg(requirements)
         .status();
     if !installed.is_ok_and(|status| status.success()) {
-        return Err("pip cannot install the packages of requirements.txt here".to_owned());
+        return Err(format!("pip cannot install the packages of {name} here"));
     }
     std::fs::write(&stamp, wanted).map_err(|error| format!("{}: {error}", stamp.display()))
 }

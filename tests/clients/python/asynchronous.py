@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Awaitable, Callable
 
-from cases import Skipped, case
+from cases import Skipped, case, has
 from dapr.aio.clients import DaprClient
 from dapr.clients.grpc._crypto import DecryptOptions, EncryptOptions
 from dapr.clients.grpc._request import TransactionalStateOperation
@@ -41,6 +41,7 @@ async def state(one: DaprClient) -> None:
 
 @case_of("publish-and-stream")
 async def stream(one: DaprClient) -> None:
+    has(DaprClient, "subscribe")
     subscription = await one.subscribe("pubsub", "async-streamed")
     await one.publish_event("pubsub", "async-streamed", json.dumps({"s": 1}), data_content_type="application/json")
     message = await subscription.next_message()

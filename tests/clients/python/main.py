@@ -1,4 +1,5 @@
-"""The Python SDK of Dapr, unchanged, beside two sidecars that `cargo xtask clients` starts."""
+"""The Python SDK of Dapr, unchanged, beside two sidecars that `cargo xtask clients` starts: the newest one, and one of
+the line 1.14, which lacks some calls."""
 
 import importlib
 import json
@@ -11,19 +12,12 @@ from contextlib import contextmanager
 
 import apps
 from apps import arrived
-from cases import Skipped, case, eventually, fails, run
+from cases import Skipped, case, eventually, fails, has, run
 from dapr.clients import DaprClient
 from dapr.clients.grpc._crypto import DecryptOptions, EncryptOptions
 from dapr.clients.grpc._request import TransactionalStateOperation, TransactionOperationType
 from dapr.clients.grpc._response import TopicEventResponse, UnlockResponseStatus
 from dapr.clients.grpc._state import Concurrency, Consistency, StateItem, StateOptions
-from dapr.clients.grpc.conversation import (
-    ConversationInput,
-    ConversationInputAlpha2,
-    ConversationMessage,
-    ConversationMessageContent,
-    ConversationMessageOfUser,
-)
 from dapr.clients.health import DaprHealth
 from dapr.conf import settings
 
@@ -60,7 +54,8 @@ one = DaprClient()
 
 @case("health.wait")
 def health_wait():
-    DaprHealth.wait_for_sidecar()
+    # By its name in 1.14, and since.
+    (DaprHealth.wait_until_ready if hasattr(DaprHealth, "wait_until_ready") else DaprHealth.wait_for_sidecar)()
     one.wait(20)
     # Subscriptions are made once the app answers.
     two = f"127.0.0.1:{os.environ['TWO_GRPC_PORT']}"
@@ -109,7 +104,7 @@ def state_transaction():
         "state",
         [
             TransactionalStateOperation(key="t1", data="1"),
-            TransactionalStateOperation(key="gone", operation_type=TransactionOperationType.delete),
+            TransactionalStateOperation(key="gone", data="", operation_type=TransactionOperationType.delete),
         ],
     )
     assert one.get_state("state", "t1").data == b"1" and one.get_state("state", "gone").data == b""
@@ -168,6 +163,7 @@ def publish_grpc():
 
 @case("publish.bulk")
 def publish_bulk():
+    has(DaprClient, "publish_events")
     answer = one.publish_events("pubsub", "orders", [json.dumps({"b": n}) for n in range(5)], data_content_type=JSON)
     assert not answer.failed_entries, answer.failed_entries
     seen = lambda: {event["data"]["b"] for event in arrived["one:orders"] if "b" in event["data"]}
@@ -214,6 +210,7 @@ STREAM_ATTEMPTS = 4
 
 @case("subscribe.stream", STREAM_ATTEMPTS)
 def subscribe_stream():
+    has(DaprClient, "subscribe")
     stream = one.subscribe("pubsub", "streamed")
     one.publish_event("pubsub", "streamed", json.dumps({"s": 1}), data_content_type=JSON)
     message = stream.next_message()
@@ -224,6 +221,7 @@ def subscribe_stream():
 
 @case("subscribe.stream-retry", STREAM_ATTEMPTS)
 def subscribe_stream_retry():
+    has(DaprClient, "subscribe")
     stream = one.subscribe("pubsub", "streamed-again")
     one.publish_event("pubsub", "streamed-again", "once more", data_content_type="text/plain")
     first = stream.next_message()
@@ -236,6 +234,7 @@ def subscribe_stream_retry():
 
 @case("subscribe.stream-handler", STREAM_ATTEMPTS)
 def subscribe_stream_handler():
+    has(DaprClient, "subscribe_with_handler")
     seen, enough = [], threading.Event()
 
     def handle(message):
@@ -386,12 +385,23 @@ def metadata():
 
 @case("conversation.alpha1")
 def conversation_alpha1():
+    has(DaprClient, "converse_alpha1")
+    from dapr.clients.grpc.conversation import ConversationInput
+
     answer = one.converse_alpha1("echo", [ConversationInput("hello", role="user")])
     assert answer.outputs[0].result == "hello", answer
 
 
 @case("conversation.alpha2")
 def conversation_alpha2():
+    has(DaprClient, "converse_alpha2")
+    from dapr.clients.grpc.conversation import (
+        ConversationInputAlpha2,
+        ConversationMessage,
+        ConversationMessageContent,
+        ConversationMessageOfUser,
+    )
+
     message = ConversationMessage(of_user=ConversationMessageOfUser(content=[ConversationMessageContent("hello")]))
     answer = one.converse_alpha2("echo", [ConversationInputAlpha2([message])])
     assert answer.outputs[0].choices[0].message.content == "hello", answer

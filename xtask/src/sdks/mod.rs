@@ -158,7 +158,7 @@ fn csharp_compilers() -> Result<[PathBuf; 2], String> {
 /// The interpreter of an environment with what the packages need.
 fn prepare_python() -> Result<PathBuf, String> {
     let venv = repo::target().join("venv-sdks");
-    python::prepare(&repo::root().join(SDKS).join("python"), &venv)?;
+    python::prepare(&repo::root().join(SDKS).join("python/requirements.txt"), &venv)?;
     Ok(venv.join("bin/python"))
 }
 
