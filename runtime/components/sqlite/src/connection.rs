@@ -60,7 +60,7 @@ impl Synchronous {
         }
     }
 
-    pub(crate) fn as_str(self) -> &'static str {
+    fn as_str(self) -> &'static str {
         match self {
             Self::Off => "OFF",
             Self::Normal => "NORMAL",
@@ -250,15 +250,13 @@ impl Settings {
         }
     }
 
-    /// How often commits wait for the disk, where one that need not may do so less often; `None` where all are alike.
-    pub(crate) fn durable_commits(&self) -> Option<Synchronous> {
+    /// Whether commits wait for the disk, and nobody would mind if that was done for them after the commit.
+    pub(crate) fn syncs_log(&self) -> bool {
         let told = self
             .pragmas
             .iter()
             .any(|(name, _)| name.eq_ignore_ascii_case("synchronous"));
-        // Without a write-ahead log less might break the file.
-        (self.reads_do_not_wait() && !told && self.synchronous > Synchronous::Normal)
-            .then_some(self.synchronous)
+        self.reads_do_not_wait() && !told && self.synchronous >= Synchronous::Full
     }
 
     /// Opens the connection that writes, and what keeps its log short.

@@ -65,7 +65,8 @@ impl Database {
         Self::open_in_turns(settings, base_dir, None, set_up).await
     }
 
-    /// As [`Database::open`], for a file that several processes write often: they line up.
+    /// As [`Database::open`], for a file that several processes write often: they line up, and wait for the disk only when
+    /// the next one may write already.
     pub(crate) async fn open_in_turns(
         settings: Settings,
         base_dir: &Path,
@@ -96,7 +97,7 @@ impl Database {
                             let begin = Begin {
                                 sql: thread_settings.transaction_lock.begin(),
                                 patience: thread_settings.busy_timeout,
-                                durable: thread_settings.durable_commits(),
+                                log: turns.is_some() && thread_settings.syncs_log(),
                             };
                             Writer::new(connection, begin, turns, checkpoints).serve(
                                 &thread_queue,
@@ -142,8 +143,8 @@ impl Database {
     }
 
     /// As [`Database::write`], but the answer does not wait for the disk: every other process sees the changes, and
-    /// they survive the end of this one; a loss of power may undo them, in order with all later ones of the same kind.
-    /// The next durable write of anybody on the file takes them along. For what is done again in that case.
+    /// they survive the end of this one; a loss of power may undo them, and whatever came later. The next durable write of
+    /// anybody on the file takes them along. For what is done again in that case. Only of [`Database::open_in_turns`].
     pub(crate) async fn write_relaxed<T, F>(&self, job: F) -> Result<T, Error>
     where
         T: Send + 'static,

@@ -1,6 +1,10 @@
 //! The writer thread: group commit and fair turns at the file's lock.
 
-use std::time::{Duration, Instant};
+use std::{
+    ffi::OsString,
+    fs::File,
+    time::{Duration, Instant},
+};
 
 use outrigger_component::Error;
 use rusqlite::Connection;
@@ -8,7 +12,6 @@ use tokio::sync::watch;
 
 use crate::{
     checkpoint::{self, Checkpoints},
-    connection::Synchronous,
     database::IDLE,
     job::{AnyJob, Kind},
     queue::{Queue, Taken},
@@ -29,8 +32,8 @@ const SHORTEST_WAIT: Duration = Duration::from_micros(50);
 pub(crate) struct Begin {
     pub(crate) sql: &'static str,
     pub(crate) patience: Duration,
-    /// How durable commits wait for the disk, where others need not.
-    pub(crate) durable: Option<Synchronous>,
+    /// Whether the log may be brought to the disk after the commit, by ourselves.
+    pub(crate) log: bool,
 }
 
 impl Begin {
@@ -66,14 +69,46 @@ fn is_busy(error: &rusqlite::Error) -> bool {
     )
 }
 
+/// The write-ahead log as a file of its own, to wait for the disk outside of the transaction: SQLite would wait with its lock
+/// held, and for the file's times too.
+struct Log {
+    file: File,
+    #[cfg(test)]
+    synced: std::cell::Cell<u32>,
+}
+
+impl Log {
+    /// Opens a connection's log and has its commits no longer wait for the disk; `None` when they go on doing so.
+    fn open(connection: &Connection) -> Option<Self> {
+        let mut path = OsString::from(connection.path()?);
+        path.push("-wal");
+        // It stays this file while the connection is open.
+        let file = File::open(path).ok()?;
+        connection.pragma_update(None, "synchronous", "NORMAL").ok()?;
+        Some(Self {
+            file,
+            #[cfg(test)]
+            synced: std::cell::Cell::default(),
+        })
+    }
+
+    /// Waits until everything committed so far, by whomever, is on the disk: it is in this file, or a checkpoint has
+    /// brought it there before the log began anew.
+    fn sync(&self) -> std::io::Result<()> {
+        #[cfg(test)]
+        self.synced.set(self.synced.get() + 1);
+        self.file.sync_data()
+    }
+}
+
 /// A writing connection with what decides when it writes.
 pub(crate) struct Writer {
     connection: Connection,
     begin: Begin,
     turns: Option<Turns>,
     checkpoints: Checkpoints,
-    /// Whether commits wait for the disk at present.
-    durable: bool,
+    /// The log, where commits do not wait for the disk; durable jobs do.
+    log: Option<Log>,
 }
 
 impl Writer {
@@ -83,12 +118,13 @@ impl Writer {
         turns: Option<Turns>,
         checkpoints: Checkpoints,
     ) -> Self {
+        let log = begin.log.then(|| Log::open(&connection)).flatten();
         Self {
             connection,
             begin,
             turns,
             checkpoints,
-            durable: true,
+            log,
         }
     }
 
@@ -151,37 +187,39 @@ impl Writer {
             return;
         }
         let before = self.connection.total_changes();
-        let durable = batch.iter().any(|job| job.kind() == Kind::Durable);
-        match self.transact(batch, durable) {
-            Ok(kept) => {
-                if self.connection.total_changes() != before && kept {
-                    commits.send_modify(|count| *count += 1);
-                }
-                for job in batch.drain(..) {
-                    job.answer(None);
-                }
-                self.shorten_log();
-            }
-            Err(error) => answer_all(batch, &error),
+        let kept = match self.transact(batch) {
+            Ok(kept) => kept,
+            Err(error) => return answer_all(batch, &error),
+        };
+        if self.connection.total_changes() != before && kept {
+            commits.send_modify(|count| *count += 1);
         }
+        if let Some(log) = &self.log {
+            // Everybody else may write while the disk does.
+            let (waiting, done): (Vec<_>, Vec<_>) =
+                batch.drain(..).partition(|job| job.kind() == Kind::Durable);
+            done.into_iter().for_each(|job| job.answer(None));
+            let synced = if waiting.is_empty() { Ok(()) } else { log.sync() };
+            for job in waiting {
+                let failure = synced.as_ref().err().map(|error| {
+                    Error::internal("cannot bring the commit to the disk").with_source(error.to_string())
+                });
+                job.answer(failure);
+            }
+        } else {
+            batch.drain(..).for_each(|job| job.answer(None));
+        }
+        self.shorten_log();
     }
 
     /// Runs all jobs in one transaction, in turn; answers whether there was anything to commit.
-    fn transact(&mut self, batch: &mut [AnyJob], durable: bool) -> Result<bool, rusqlite::Error> {
+    fn transact(&mut self, batch: &mut [AnyJob]) -> Result<bool, rusqlite::Error> {
         let Self {
             connection,
             begin,
             turns,
-            durable: waits,
             ..
         } = self;
-        if durable != *waits
-            && let Some(synchronous) = begin.durable
-        {
-            let synchronous = if durable { synchronous } else { Synchronous::Normal };
-            connection.pragma_update(None, "synchronous", synchronous.as_str())?;
-            *waits = durable;
-        }
         let _turn = turns.as_mut().and_then(|turns| turns.take(begin.patience));
         begin.run(connection)?;
         let outcome = run_all(connection, batch);
@@ -274,3 +312,6 @@ fn answer_all(batch: &mut Vec<AnyJob>, error: &rusqlite::Error) {
 pub(crate) fn execute(connection: &Connection, sql: &str) -> Result<(), rusqlite::Error> {
     connection.prepare_cached(sql)?.raw_execute().map(drop)
 }
+
+#[cfg(test)]
+mod tests;
