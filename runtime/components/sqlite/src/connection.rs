@@ -272,6 +272,13 @@ impl Settings {
         let set_up = || {
             // A read-only database keeps the mode it has.
             if self.parameter("mode") != Some("ro") && self.parameter("immutable") != Some("1") {
+                // A file yet to be made has nothing to roll back to: its one page is on the disk after one wait in place
+                // of four, some milliseconds of a first start.
+                if self.reads_do_not_wait()
+                    && connection.pragma_query_value(None, "page_count", |row| row.get::<_, i64>(0))? == 0
+                {
+                    connection.pragma_update_and_check(None, "journal_mode", "OFF", |_| Ok(()))?;
+                }
                 connection.pragma_update_and_check(None, "journal_mode", journal, |_| Ok(()))?;
             }
             connection.pragma_update(None, "synchronous", self.synchronous.as_str())?;
