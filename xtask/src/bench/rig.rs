@@ -193,6 +193,11 @@ impl Sidecar {
         self.program.ensure_running()
     }
 
+    /// CPU time of the sidecar's threads, exact enough for one at rest.
+    pub(crate) fn fine_cpu(&self) -> anyhow::Result<Duration> {
+        process::fine_cpu(self.program.pid())
+    }
+
     /// CPU time of the sidecar.
     pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
         process::cpu(self.program.pid())

@@ -137,12 +137,12 @@ pub(super) fn queue(plan: &Plan, side: &Side, values: &mut Values) -> anyhow::Re
     let publisher = Sidecar::start(&plan.guard, side, &folder, "publisher", &[])?;
     let seconds = plan.seconds.to_string();
 
-    let before = (publisher.cpu()?, subscriber.cpu()?);
+    let before = (publisher.fine_cpu()?, subscriber.fine_cpu()?);
     sleep(Duration::from_secs_f64(plan.rest));
     let used = publisher
-        .cpu()?
+        .fine_cpu()?
         .saturating_sub(before.0)
-        .max(subscriber.cpu()?.saturating_sub(before.1));
+        .max(subscriber.fine_cpu()?.saturating_sub(before.1));
     values.push(("queue_idle_cpu_share", used.as_secs_f64() / plan.rest * 100.0));
 
     app.measured(true)?;

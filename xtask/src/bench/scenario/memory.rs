@@ -21,13 +21,13 @@ pub(super) fn memory(plan: &Plan, side: &Side, values: &mut Values) -> anyhow::R
         ..Setup::default()
     };
     let pair = Pair::start(plan, side, "memory", setup)?;
-    let before = (pair.callee.cpu()?, pair.caller.cpu()?);
+    let before = (pair.callee.fine_cpu()?, pair.caller.fine_cpu()?);
     sleep(Duration::from_secs_f64(plan.rest));
     let idle = pair
         .callee
-        .cpu()?
+        .fine_cpu()?
         .saturating_sub(before.0)
-        .max(pair.caller.cpu()?.saturating_sub(before.1));
+        .max(pair.caller.fine_cpu()?.saturating_sub(before.1));
     values.push(("idle_cpu_share", idle.as_secs_f64() / plan.rest * 100.0));
     values.push(("idle_mb", resident(&pair)?));
 
