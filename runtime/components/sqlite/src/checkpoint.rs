@@ -85,3 +85,70 @@ pub(crate) fn refused(error: &rusqlite::Error) -> bool {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn open(folder: &Path) -> Connection {
+        let connection = Connection::open(folder.join("data.db")).unwrap();
+        connection
+            .execute_batch(
+                "PRAGMA journal_mode = WAL; CREATE TABLE IF NOT EXISTS entries (data BLOB); PRAGMA busy_timeout = 0",
+            )
+            .unwrap();
+        connection
+    }
+
+    /// Some twenty pages.
+    fn insert(connection: &Connection) {
+        connection
+            .execute("INSERT INTO entries VALUES (zeroblob(80000))", [])
+            .unwrap();
+    }
+
+    fn insert_until_due(connection: &Connection, checkpoints: &mut Checkpoints) {
+        let before = checkpoints.pages.load(Ordering::Relaxed);
+        while !checkpoints.due() {
+            insert(connection);
+            assert!(checkpoints.pages.load(Ordering::Relaxed) < before + LONG + 100);
+        }
+    }
+
+    #[test]
+    fn the_log_begins_anew_although_others_add_to_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut one, two) = (open(folder.path()), open(folder.path()));
+        let mut checkpoints = Checkpoints::install(&mut one).unwrap();
+        for _ in 0..3 {
+            insert_until_due(&one, &mut checkpoints);
+            assert!(checkpoints.copy(&one).unwrap());
+            insert(&two);
+            assert!(checkpoints.finish(&one, Duration::from_secs(1)).unwrap());
+            assert!(!checkpoints.due());
+            insert(&two);
+            insert(&one);
+            let pages = checkpoints.pages.load(Ordering::Relaxed);
+            assert!((1..100).contains(&pages), "{pages} pages");
+        }
+    }
+
+    #[test]
+    fn a_reader_of_an_old_state_puts_it_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut one, reader) = (open(folder.path()), open(folder.path()));
+        let mut checkpoints = Checkpoints::install(&mut one).unwrap();
+        reader
+            .execute_batch("BEGIN; SELECT count(*) FROM entries")
+            .unwrap();
+        insert_until_due(&one, &mut checkpoints);
+        assert!(!checkpoints.copy(&one).unwrap());
+        assert!(!checkpoints.due(), "not at once again");
+        reader.execute_batch("COMMIT").unwrap();
+        insert_until_due(&one, &mut checkpoints);
+        assert!(checkpoints.copy(&one).unwrap());
+        assert!(checkpoints.finish(&one, Duration::from_secs(1)).unwrap());
+    }
+}
