@@ -80,4 +80,9 @@ impl Console {
             _ => std::io::stdout().write_all(line.as_bytes()),
         };
     }
+
+    /// Prints a status line to standard error: standard output is for what was asked for, and programs read it.
+    pub(crate) fn remark(self, status: Status, text: &str) {
+        let _ = std::io::stderr().write_all(self.line(status, text).as_bytes());
+    }
 }

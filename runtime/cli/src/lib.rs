@@ -22,6 +22,7 @@ mod program;
 mod run;
 mod sidecar_api;
 mod sidecars;
+mod usage;
 mod verbs;
 mod workbench;
 

@@ -4,7 +4,10 @@ use std::{ffi::OsString, path::Path, process::ExitCode};
 
 use outrigger_types::Environment;
 
-use crate::{daprd, exec, guard, verbs};
+use crate::{daprd, exec, guard, run, verbs};
+
+/// First argument of the second start of `run --detach`.
+pub(crate) const DETACHED: &str = "__detached";
 
 /// The programs this binary can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +18,8 @@ pub enum Program {
     Outrigger,
     /// `outrigger __exec …`, internal: ties a process to the command line that started it.
     Exec,
+    /// `outrigger __detached …`, internal: the command line again, away from the terminal, for `run --detach`.
+    Detached,
     /// `outrigger __guard`, internal: ends what a killed command line left.
     Guard,
 }
@@ -30,10 +35,18 @@ impl Program {
         match rest.first().map(String::as_str) {
             Some("daprd") => (Self::Daprd, &rest[1..]),
             Some("__exec") => (Self::Exec, &rest[1..]),
+            Some(DETACHED) => (Self::Detached, &rest[1..]),
             Some("__guard") => (Self::Guard, &rest[1..]),
             _ => (Self::Outrigger, rest),
         }
     }
+}
+
+fn environment() -> Environment {
+    let variables = std::env::vars_os();
+    let texts =
+        variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Environment::from_pairs(texts)
 }
 
 /// The name that the program was called by, without its folder.
@@ -56,12 +69,14 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         (Program::Exec, args) => exec::main(args),
         (Program::Guard, _) => guard::main(),
-        (Program::Outrigger, args) => {
-            let variables = std::env::vars_os();
-            let texts = variables
-                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-            verbs::main(&base(&all), args, Environment::from_pairs(texts))
+        (Program::Detached, args) => {
+            if let Err(error) = run::leave_the_terminal() {
+                eprintln!("cannot leave the terminal: {error}");
+                return ExitCode::FAILURE;
+            }
+            verbs::main(&base(&all), args, environment(), true)
         }
+        (Program::Outrigger, args) => verbs::main(&base(&all), args, environment(), false),
     }
 }
 

@@ -80,10 +80,10 @@ pub(super) struct DaprdFlags {
     /// Addresses of the scheduler service
     #[arg(long, value_delimiter = ',', action = ArgAction::Append)]
     pub scheduler_host_address: Vec<String>,
-    /// Number of job streams to the scheduler
+    /// Number of job streams to the scheduler; no effect yet
     #[arg(long, default_value_t = 3)]
     pub scheduler_job_streams: u32,
-    /// Longest time of one round of actor table dissemination
+    /// Longest time of one round of actor table dissemination; no effect yet
     #[arg(long, default_value = "30s", value_parser = go_duration)]
     pub actors_disseminate_timeout: GoDuration,
     /// Period of the backup look at resources; zero for 60s
@@ -92,22 +92,22 @@ pub(super) struct DaprdFlags {
     /// Address of the control plane's operator (Kubernetes)
     #[arg(long, default_value = "")]
     pub control_plane_address: String,
-    /// Trust domain of the control plane
+    /// Trust domain of the control plane; no effect yet
     #[arg(long)]
     pub control_plane_trust_domain: Option<String>,
-    /// Namespace of the control plane
+    /// Namespace of the control plane; no effect yet
     #[arg(long)]
     pub control_plane_namespace: Option<String>,
-    /// Address of the sentry service
+    /// Address of the sentry service; no effect yet
     #[arg(long, default_value = "")]
     pub sentry_address: String,
-    /// Audiences asked for in JWT identities
+    /// Audiences asked for in JWT identities; no effect yet
     #[arg(long, value_delimiter = ',', action = ArgAction::Append)]
     pub sentry_request_jwt_audiences: Vec<String>,
     /// mTLS between sidecars
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set, value_parser = switch)]
     pub enable_mtls: bool,
-    /// Leave out the built-in Kubernetes secret store
+    /// Leave out the built-in Kubernetes secret store (Kubernetes)
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set, value_parser = switch)]
     pub disable_builtin_k8s_secret_store: bool,
     /// Largest request body, as a quantity such as 4Mi
@@ -164,7 +164,7 @@ pub(super) struct DaprdFlags {
     /// Serve profiles
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set, value_parser = switch)]
     pub enable_profiling: bool,
-    /// Port of the profile server
+    /// Port of the profiles
     #[arg(long, default_value = "7777")]
     pub profile_port: String,
     /// debug, info, warn, error or fatal

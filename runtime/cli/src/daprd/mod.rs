@@ -1,5 +1,6 @@
 //! `daprd`: flags to options, options to a running sidecar, signals to its end.
 
+mod absent;
 mod flags;
 mod quantity;
 mod run;
@@ -11,6 +12,8 @@ use clap::Parser as _;
 
 use flags::{DaprdFlags, double_dashes};
 use outrigger_sidecar::RUNTIME_VERSION;
+
+pub(crate) use quantity::bytes as bytes_of;
 
 /// Runs the sidecar until it ends. Unknown flags leave with 2, fatal errors with 1.
 pub(crate) fn main(args: &[String]) -> ExitCode {

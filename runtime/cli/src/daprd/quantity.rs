@@ -4,7 +4,7 @@
 ///
 /// # Errors
 /// When the text is no quantity or no whole number of bytes.
-pub(super) fn bytes(text: &str) -> Result<i64, String> {
+pub(crate) fn bytes(text: &str) -> Result<i64, String> {
     let invalid = || format!("{text:?} is not a quantity such as 4Mi");
     let split = text
         .find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-')))

@@ -8,7 +8,7 @@ use outrigger_telemetry::logs;
 use outrigger_types::{AppId, Environment};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::flags::DaprdFlags;
+use super::{absent, flags::DaprdFlags};
 
 /// Log target of the program itself, upstream's name.
 const LOG: &str = "dapr.runtime";
@@ -19,6 +19,9 @@ const WORKER_THREADS: usize = 2;
 
 /// When start-up is over, but for components whose backend is away: what only it needed is given back.
 const SETTLED_AFTER: Duration = Duration::from_secs(3);
+
+/// Files read anew more often than this would be all that a core does.
+const SHORTEST_RECONCILE: Duration = Duration::from_millis(10);
 
 /// Runs the sidecar.
 pub(super) fn run(flags: &DaprdFlags) -> ExitCode {
@@ -40,6 +43,9 @@ pub(super) fn run(flags: &DaprdFlags) -> ExitCode {
         },
         Err(error) => return fatal(&format!("Failed to parse flags: {error}")),
     };
+    if let Some(warning) = absent::warning(flags) {
+        tracing::warn!(target: LOG, "{warning}");
+    }
     let threads = environment
         .get("OUTRIGGER_WORKER_THREADS")
         .and_then(|text| text.parse().ok())
@@ -181,6 +187,9 @@ fn options(flags: &DaprdFlags, environment: &Environment) -> Result<SidecarOptio
         outrigger_types::InvalidId::Empty { .. } => "app-id parameter cannot be empty".to_owned(),
         outrigger_types::InvalidId::Malformed { reason, .. } => reason.to_owned(),
     })?;
+    if flags.actors_disseminate_timeout.to_std_or_zero().is_zero() {
+        return Err("invalid value for 'actors-disseminate-timeout' option: it must be positive".to_owned());
+    }
     let protocol: Protocol = flags.app_protocol.parse()?;
     let protocol = if flags.app_ssl {
         tracing::warn!(target: LOG, "The 'app-ssl' flag is deprecated; use 'app-protocol=https' or 'app-protocol=grpcs' instead");
@@ -275,6 +284,10 @@ fn options(flags: &DaprdFlags, environment: &Environment) -> Result<SidecarOptio
         .dapr_block_shutdown_duration
         .map(outrigger_types::duration::GoDuration::to_std_or_zero);
     options.api_logging = flags.enable_api_logging;
+    let reconcile = flags.hot_reload_reconcile_interval.to_std_or_zero();
+    if !reconcile.is_zero() {
+        options.hot_reload_reconcile = reconcile.max(SHORTEST_RECONCILE);
+    }
     for endpoint in &flags.disable_init_endpoints {
         match endpoint.trim().to_ascii_lowercase().as_str() {
             "" => {}

@@ -1,10 +1,12 @@
 //! The socket by which `stop` reaches a running `run`: stopping one of several apps by a signal to its sidecar
 //! would only make the sidecar restart.
 //!
-//! Lines in, one line out: `info` gives [`Info`] as JSON, `stop <app id>` stops the app and answers `stopped`.
+//! Lines in, one line out: `info` gives [`Info`] as JSON, `state` gives [`RunState`], `stop <app id>` stops the app and
+//! answers `stopped`.
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -16,6 +18,8 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
 };
+
+use super::readiness::Readiness;
 
 /// Longest line.
 const MAX_LINE: u64 = 64 * 1024;
@@ -41,6 +45,15 @@ pub(crate) struct Info {
     pub(crate) apps: Vec<String>,
 }
 
+/// How far a run is.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct RunState {
+    /// The app ids.
+    pub(super) apps: Vec<String>,
+    /// The instances that were not healthy yet.
+    pub(super) missing: Vec<String>,
+}
+
 /// A wish to stop an app; the answer says whether the run has such an app.
 pub(super) type StopRequest = (String, oneshot::Sender<bool>);
 
@@ -52,7 +65,12 @@ pub(super) struct Control {
 
 impl Control {
     /// Listens in the folder.
-    pub(super) fn listen(folder: &Path, info: Info, stops: mpsc::Sender<StopRequest>) -> Result<Self> {
+    pub(super) fn listen(
+        folder: &Path,
+        info: Info,
+        readiness: Arc<Readiness>,
+        stops: mpsc::Sender<StopRequest>,
+    ) -> Result<Self> {
         let path = folder.join(format!("{}.sock", info.cli_pid));
         // Left by a dead process that had our id.
         let _ = std::fs::remove_file(&path);
@@ -61,7 +79,7 @@ impl Control {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 // One at a time is enough for a person at a keyboard, but a stop must not hold up a list.
-                tokio::spawn(serve(stream, info.clone(), stops.clone()));
+                tokio::spawn(serve(stream, info.clone(), Arc::clone(&readiness), stops.clone()));
             }
         });
         Ok(Self { path })
@@ -74,7 +92,12 @@ impl Drop for Control {
     }
 }
 
-async fn serve(mut stream: UnixStream, info: Info, stops: mpsc::Sender<StopRequest>) {
+async fn serve(
+    mut stream: UnixStream,
+    info: Info,
+    readiness: Arc<Readiness>,
+    stops: mpsc::Sender<StopRequest>,
+) {
     let mut line = String::new();
     let (read, mut write) = stream.split();
     let mut read = BufReader::new(read.take(MAX_LINE));
@@ -83,6 +106,13 @@ async fn serve(mut stream: UnixStream, info: Info, stops: mpsc::Sender<StopReque
     }
     let answer = match line.trim_end().split_once(' ') {
         None if line.trim_end() == "info" => serde_json::to_string(&info).unwrap_or_default(),
+        None if line.trim_end() == "state" => {
+            let state = RunState {
+                missing: readiness.missing(),
+                apps: info.apps,
+            };
+            serde_json::to_string(&state).unwrap_or_default()
+        }
         Some(("stop", app_id)) => {
             let (done, stopped) = oneshot::channel();
             let known = stops.send((app_id.to_owned(), done)).await.is_ok() && stopped.await.unwrap_or(true);
@@ -120,6 +150,12 @@ pub(crate) async fn runs(folder: &Path) -> Vec<(Info, PathBuf)> {
         }
     }
     found
+}
+
+/// How far the run is that listens there.
+pub(super) async fn state(socket: &Path) -> Result<RunState> {
+    let answer = ask(socket, "state", READ_LIMIT).await?;
+    serde_json::from_str(&answer).context("the run's state is not readable")
 }
 
 /// Stops an app of a run; returns when it is stopped, with whether the run had it.

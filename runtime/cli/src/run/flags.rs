@@ -1,11 +1,19 @@
 //! The flags of `outrigger run`: those of `dapr run` (wire.md §18) and ours.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, bail};
 use clap::{ArgAction, Args};
+use outrigger_sidecar_app_channel::Protocol;
 
 use super::settings::{App, AppPort, Restart, Shared};
+use crate::{
+    daprd,
+    usage::{LOG_LEVELS, Usage},
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -17,6 +25,9 @@ Examples:
 
   # Three of them, each on a free port it finds in APP_PORT, started again whenever one dies
   outrigger run --app-id tasks --app-port 0 --instances 3 --restart always -- ./tasks
+
+  # In the background, for a script: it goes on when both are healthy
+  outrigger run --detach --app-id orders --app-port 3000 -- node app.js
 
   # A sidecar alone, for an app under a debugger
   outrigger run --app-id orders --app-port 3000 --dapr-http-port 3500
@@ -39,12 +50,12 @@ Environment:
 pub(crate) struct RunFlags {
     /// The id of the app, by which others call it; made up if not given
     #[arg(short = 'a', long, default_value = "")]
-    app_id: String,
+    pub(super) app_id: String,
     /// The port the app listens on; 0 for a free one, told to the app by APP_PORT
     #[arg(short = 'p', long, default_value_t = -1, allow_negative_numbers = true)]
     app_port: i64,
     /// The protocol the app speaks: http, https, h2c, grpc or grpcs
-    #[arg(short = 'P', long, default_value = "http")]
+    #[arg(short = 'P', long, default_value = "http", value_parser = protocol)]
     app_protocol: String,
     /// The network address the app listens on
     #[arg(long, default_value = "127.0.0.1")]
@@ -76,8 +87,8 @@ pub(crate) struct RunFlags {
     /// Port of the profiles; a free one if not given
     #[arg(long, default_value_t = -1, allow_negative_numbers = true)]
     profile_port: i64,
-    /// How much the sidecar logs: debug, info, warn, error, fatal or panic
-    #[arg(long, default_value = "info")]
+    /// How much the sidecar logs
+    #[arg(long, default_value = "info", value_parser = LOG_LEVELS, ignore_case = true)]
     log_level: String,
     /// How many requests may be with the app at a time; -1 for no limit
     #[arg(long, default_value_t = -1, allow_negative_numbers = true)]
@@ -92,10 +103,10 @@ pub(crate) struct RunFlags {
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
     app_ssl: bool,
     /// Largest request body, as 4Mi
-    #[arg(long, default_value = "4Mi", allow_hyphen_values = true)]
+    #[arg(long, default_value = "4Mi", allow_hyphen_values = true, value_parser = quantity)]
     max_body_size: String,
     /// Largest request head, as 4Ki
-    #[arg(long, default_value = "4Ki", allow_hyphen_values = true)]
+    #[arg(long, default_value = "4Ki", allow_hyphen_values = true, value_parser = quantity)]
     read_buffer_size: String,
     /// Folder for Unix domain sockets that replace the sidecar's ports
     #[arg(short = 'u', long)]
@@ -136,12 +147,25 @@ pub(crate) struct RunFlags {
     /// How many times to run the app with its sidecar
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
     instances: u16,
+    /// Run in the background; leave with 0 as soon as app and sidecar are healthy, otherwise end both and fail
+    #[arg(long)]
+    pub(super) detach: bool,
+    /// With --detach: how many seconds they may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, requires = "detach", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    wait_timeout: u64,
     /// The app's command
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    // Whatever follows its first word is the app's. The word itself may begin with a dash only behind `--`: a mistyped
+    // flag of ours must not become a program to start.
+    #[arg(trailing_var_arg = true)]
     command: Vec<String>,
 }
 
 impl RunFlags {
+    /// How long a run in the background may take to become healthy.
+    pub(super) fn wait_timeout(&self) -> Duration {
+        Duration::from_secs(self.wait_timeout)
+    }
+
     /// Flags that a run file replaces and that were given all the same, by their names.
     pub(super) fn beside_run_file(&self) -> Vec<&'static str> {
         let given = [
@@ -247,5 +271,15 @@ fn port(flag: &str, number: i64) -> Result<Option<u16>> {
     }
     u16::try_from(number)
         .map(Some)
-        .map_err(|_| anyhow!("--{flag} {number} is no port"))
+        .map_err(|_| Usage::new(format!("--{flag} {number} is no port")).into())
+}
+
+/// A protocol that the sidecar takes, kept as it was written.
+fn protocol(text: &str) -> Result<String, String> {
+    text.parse::<Protocol>().map(|_| text.to_owned())
+}
+
+/// As above, for sizes.
+fn quantity(text: &str) -> Result<String, String> {
+    daprd::bytes_of(text).map(|_| text.to_owned())
 }

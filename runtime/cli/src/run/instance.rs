@@ -1,6 +1,6 @@
 //! One app with its sidecar: starts both in order and tells the sidecar who they are.
 
-use std::{process, time::Duration};
+use std::{pin::pin, process, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -10,6 +10,7 @@ use tokio::{
 use super::{
     plan::InstancePlan,
     process::{Context, Ending, Wish, keep},
+    readiness::{AppProbe, Readiness},
 };
 use crate::{
     console::Status,
@@ -57,6 +58,7 @@ pub(super) fn start(
     plan: InstancePlan,
     instance: usize,
     context: &Context,
+    readiness: &Arc<Readiness>,
     ended: &mpsc::Sender<Ended>,
 ) -> Wishes {
     let (app_wish, app_wishes) = watch::channel(Wish::Run);
@@ -69,6 +71,7 @@ pub(super) fn start(
         sidecar,
         app,
         app_port,
+        probe,
         http,
         grpc,
         api,
@@ -129,9 +132,10 @@ pub(super) fn start(
         label,
         api,
         attributes,
-        app_port: app_port.filter(|_| has_app),
+        probe,
         has_app,
         context: context.clone(),
+        readiness: Arc::clone(readiness),
     };
     tokio::spawn(announcer.run(sidecar_pid, app_pid));
     Wishes {
@@ -153,9 +157,10 @@ struct Announcer {
     label: String,
     api: SidecarApi,
     attributes: Vec<(&'static str, String)>,
-    app_port: Option<u16>,
+    probe: Option<AppProbe>,
     has_app: bool,
     context: Context,
+    readiness: Arc<Readiness>,
 }
 
 impl Announcer {
@@ -206,15 +211,19 @@ impl Announcer {
     /// Waits for health before saying so (requirement D5).
     async fn up(&self) {
         let healthy = async {
-            if let Some(port) = self.app_port {
-                all_accept(&[Address::Port(port)]).await;
+            while let Some(probe) = &self.probe
+                && !probe.is_ready().await
+            {
+                sleep(LOOK * 4).await;
             }
             while !self.api.healthy().await {
                 sleep(LOOK * 4).await;
             }
+            self.readiness.is_up(&self.label);
         };
+        let mut healthy = pin!(healthy);
         let mux = &self.context.mux;
-        if timeout(READY_LIMIT, healthy).await.is_ok() {
+        if timeout(READY_LIMIT, &mut healthy).await.is_ok() {
             let logs = if self.has_app {
                 "Both Dapr and your app logs"
             } else {
@@ -235,6 +244,8 @@ impl Announcer {
                 ),
             )
             .await;
+            // Whoever waits in the background may have more patience.
+            healthy.await;
         }
     }
 }

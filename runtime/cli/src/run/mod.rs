@@ -8,11 +8,13 @@ mod arguments;
 mod backoff;
 mod compose;
 pub(crate) mod control;
+mod detach;
 mod fields;
 mod flags;
 mod instance;
 mod plan;
 mod process;
+mod readiness;
 pub(crate) mod resources;
 pub(crate) mod run_file;
 pub(crate) mod settings;
@@ -25,10 +27,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+pub(crate) use detach::leave_the_terminal;
 pub(crate) use flags::RunFlags;
 
 use self::{plan::Setting, run_file::RunFile, supervisor::Run};
-use crate::{console::Status, verbs::Surroundings};
+use crate::{console::Status, usage::refuse, verbs::Surroundings};
 
 /// Runs what the flags say until it ends.
 pub(crate) fn main(flags: RunFlags, around: &Surroundings) -> Result<ExitCode> {
@@ -36,6 +39,9 @@ pub(crate) fn main(flags: RunFlags, around: &Surroundings) -> Result<ExitCode> {
         bail!("--kubernetes is not served by this version; without it the apps run on this machine");
     }
     let this_program = this_program()?;
+    if flags.detach && !around.detached {
+        return detach::main(&flags, around, &this_program);
+    }
     let mut notes = Vec::new();
     let (apps, file) = match &flags.run_file {
         Some(path) => {
@@ -55,7 +61,7 @@ pub(crate) fn main(flags: RunFlags, around: &Surroundings) -> Result<ExitCode> {
             notes.extend(file.warnings.iter().map(|text| (Status::Warning, text.clone())));
             (file.apps, Some((file.path, file.name)))
         }
-        None if !flags.external.is_empty() => bail!("--external goes with --run-file and a Compose file"),
+        None if !flags.external.is_empty() => refuse!("--external goes with --run-file and a Compose file"),
         None => (
             vec![flags.into_app(around.runtime_path.as_deref(), &around.working_dir)?],
             None,
@@ -81,6 +87,7 @@ pub(crate) fn main(flags: RunFlags, around: &Surroundings) -> Result<ExitCode> {
         daprd: daprd.as_deref(),
         this_program: &this_program,
         json_logs: around.console.json(),
+        detached: around.detached,
         run_file: file.as_ref().map(|(path, name)| (path.as_path(), name.as_str())),
     };
     let (plans, more) = plan::plan(apps, setting)?;

@@ -13,6 +13,7 @@ use outrigger_types::Environment;
 
 use super::{
     arguments,
+    readiness::AppProbe,
     resources::{self, Chosen},
     settings::{App, AppPort, LogDestination, Restart},
 };
@@ -53,6 +54,8 @@ pub(super) struct InstancePlan {
     pub(super) app: Option<ProcessPlan>,
     /// Where the app listens, if it does.
     pub(super) app_port: Option<u16>,
+    /// How to see that it is ready, if we start it and it listens.
+    pub(super) probe: Option<AppProbe>,
     /// Where the sidecar's APIs are.
     pub(super) http: Address,
     pub(super) grpc: Address,
@@ -72,6 +75,8 @@ pub(super) struct Setting<'a> {
     pub(super) this_program: &'a Path,
     /// `--log-as-json`.
     pub(super) json_logs: bool,
+    /// Whether nobody sits before this run: what is not said otherwise goes into files.
+    pub(super) detached: bool,
     /// The run file and its name; `None` for a single app.
     pub(super) run_file: Option<(&'a Path, &'a str)>,
 }
@@ -200,23 +205,21 @@ fn one(
 
     let mut attributes = Vec::new();
     let multi = setting.run_file.is_some();
-    let (daprd_file, app_file) = match setting.run_file {
-        None => (None, None),
-        Some((path, name)) => {
-            attributes.push(("runTemplatePath", path.display().to_string()));
-            attributes.push(("runTemplateName", name.to_owned()));
-            let wanted = |destination: Option<LogDestination>, default: LogDestination| {
-                destination.unwrap_or(default).file()
-            };
-            let daprd = wanted(app.shared.daprd_log_destination, LogDestination::File);
-            let own = wanted(app.shared.app_log_destination, LogDestination::FileAndConsole)
-                && !app.command.is_empty();
-            (
-                daprd.then(|| log_file(&dir, &label, "daprd")).transpose()?,
-                own.then(|| log_file(&dir, &label, "app")).transpose()?,
-            )
-        }
+    if let Some((path, name)) = setting.run_file {
+        attributes.push(("runTemplatePath", path.display().to_string()));
+        attributes.push(("runTemplateName", name.to_owned()));
+    }
+    let (daprd_default, app_default) = match (multi, setting.detached) {
+        (true, _) => (LogDestination::File, LogDestination::FileAndConsole),
+        // There is no terminal.
+        (false, true) => (LogDestination::File, LogDestination::File),
+        (false, false) => (LogDestination::Console, LogDestination::Console),
     };
+    let daprd_logs = app.shared.daprd_log_destination.unwrap_or(daprd_default);
+    let app_logs = app.shared.app_log_destination.unwrap_or(app_default);
+    let daprd_file = daprd_logs.file().then(|| log_file(&dir, &label, "daprd"));
+    let app_file = (app_logs.file() && !app.command.is_empty()).then(|| log_file(&dir, &label, "app"));
+    let (daprd_file, app_file) = (daprd_file.transpose()?, app_file.transpose()?);
     if let Some((path, _)) = &app_file {
         attributes.push(("appLogPath", path.display().to_string()));
     }
@@ -226,11 +229,6 @@ fn one(
     if !app.command.is_empty() {
         attributes.push(("appCommand", app.command.join(" ")));
     }
-    let daprd_console = app
-        .shared
-        .daprd_log_destination
-        .map_or(!multi, LogDestination::console);
-    let app_console = app.shared.app_log_destination.is_none_or(LogDestination::console);
     let many = multi || app.instances > 1;
     let daprd_marked = if many { Marked::Console } else { Marked::Nowhere };
     let name = |what: &str| {
@@ -261,7 +259,7 @@ fn one(
             &name("DAPRD"),
             turn,
             daprd_marked,
-            daprd_console,
+            daprd_logs.console(),
             daprd_file.map(|(_, file)| file),
         ),
         program: setting.daprd.unwrap_or(setting.this_program).to_owned(),
@@ -279,7 +277,7 @@ fn one(
             &name("APP"),
             turn,
             Marked::Everywhere,
-            app_console,
+            app_logs.console(),
             app_file.map(|(_, file)| file),
         ),
         program: PathBuf::from("/bin/sh"),
@@ -305,6 +303,9 @@ fn one(
     Ok(InstancePlan {
         restart: app.shared.restart.unwrap_or_default(),
         app_port,
+        probe: app_port
+            .filter(|_| process.is_some())
+            .map(|port| probe(&app, port)),
         api: SidecarApi::new(http.clone(), token),
         http,
         grpc,
@@ -314,6 +315,23 @@ fn one(
         sidecar,
         app: process,
     })
+}
+
+/// How the run sees that the app is ready.
+fn probe(app: &App, port: u16) -> AppProbe {
+    let shared = &app.shared;
+    let asks_http = shared.enable_app_health_check && app.protocol_variable() == Some("http");
+    AppProbe {
+        host: match app.app_channel_address.as_str() {
+            "" => "127.0.0.1".to_owned(),
+            host => host.to_owned(),
+        },
+        port,
+        health_path: asks_http.then(|| match shared.app_health_check_path.as_str() {
+            "" => "/healthz".to_owned(),
+            path => format!("/{}", path.trim_start_matches('/')),
+        }),
+    }
 }
 
 fn used(label: &str, chosen: &Chosen) -> String {

@@ -38,6 +38,7 @@ impl Place {
             daprd: None,
             this_program: Path::new("/proc/self/exe"),
             json_logs: false,
+            detached: false,
             run_file,
         };
         plan(apps, setting)

@@ -1,6 +1,6 @@
 //! A run from start to exit code: starts the instances, listens for signals and `stop`, ends all in order.
 
-use std::{process::ExitCode, time::Duration};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use tokio::{
@@ -14,6 +14,7 @@ use super::{
     instance::{self, Ended, Role, Wishes},
     plan::{InstancePlan, Note},
     process::{Context, Ending, Wish},
+    readiness::Readiness,
 };
 use crate::{console::Console, console::Status, guard::Guard, mux::Mux};
 
@@ -77,7 +78,8 @@ async fn supervise(run: Run, mux: Mux) -> Result<ExitCode> {
     };
     let (stops, mut stop_requests) = mpsc::channel(16);
     let alone = run.info.run_template_path.is_none();
-    let _control = Control::listen(&run.runs_folder, run.info, stops)?;
+    let readiness = Arc::new(Readiness::of(run.plans.iter().map(|plan| plan.label.clone())));
+    let _control = Control::listen(&run.runs_folder, run.info, Arc::clone(&readiness), stops)?;
     for (status, text) in run.notes {
         mux.status(status, text).await;
     }
@@ -87,7 +89,7 @@ async fn supervise(run: Run, mux: Mux) -> Result<ExitCode> {
     for (index, plan) in run.plans.into_iter().enumerate() {
         mux.status(Status::Info, started(&plan)).await;
         let (label, app_id, app) = (plan.label.clone(), plan.app_id.clone(), plan.app.is_some());
-        let wishes = instance::start(plan, index, &context, &report);
+        let wishes = instance::start(plan, index, &context, &readiness, &report);
         slots.push(Slot {
             label,
             app_id,

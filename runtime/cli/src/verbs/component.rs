@@ -21,7 +21,10 @@ use tokio::{
 };
 
 use super::{Surroundings, wait_for};
-use crate::console::Status;
+use crate::{
+    console::Status,
+    usage::{LOG_LEVELS, refuse},
+};
 
 /// The app that an instance serves where its settings name no consumer group.
 const HOST_APP: &str = "outrigger-component";
@@ -65,8 +68,8 @@ struct ServeFlags {
     /// The version of the type, as component files write it
     #[arg(long, value_name = "VERSION", default_value = "", hide_default_value = true)]
     type_version: String,
-    /// How much to log: debug, info, warn, error or fatal
-    #[arg(long, default_value = "info")]
+    /// How much to log
+    #[arg(long, default_value = "info", value_parser = LOG_LEVELS, ignore_case = true)]
     log_level: String,
 }
 
@@ -120,7 +123,7 @@ fn offer(type_name: &str, version: &str) -> Result<Offer> {
             category.noun()
         ),
         None => {
-            bail!("incorrect type {type_name}: write it as in a component file, for example state.sqlite")
+            refuse!("incorrect type {type_name}: write it as in a component file, for example state.sqlite")
         }
     })
 }
@@ -142,7 +145,7 @@ fn socket(flags: &ServeFlags, around: &Surroundings) -> Result<PathBuf> {
                 .clone()
                 .unwrap_or_else(|| flags.type_name.replace('.', "-"));
             if name.is_empty() || name.contains('/') {
-                bail!("--name {name:?} cannot name a socket");
+                refuse!("--name {name:?} cannot name a socket");
             }
             around.working_dir.join(folder).join(format!("{name}.sock"))
         }

@@ -6,7 +6,7 @@ use std::{
     time::SystemTime,
 };
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 use outrigger_resources::{
     kinds::{Component, Resource as _},
@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use super::{
     Surroundings,
+    cluster::ClusterFlags,
     list::{age, created},
     wait_for,
 };
@@ -40,9 +41,8 @@ pub(super) struct ComponentsFlags {
     /// How to print: table, json or yaml
     #[arg(short = 'o', long, value_enum, default_value = "table")]
     output: Format,
-    /// List in Kubernetes
-    #[arg(short = 'k', long, hide = true)]
-    kubernetes: bool,
+    #[command(flatten)]
+    cluster: ClusterFlags,
 }
 
 /// One line: upstream's columns (`kubernetes.ComponentsOutput`), then ours.
@@ -75,11 +75,7 @@ const HEADINGS: [&str; 9] = [
 ];
 
 pub(super) fn main(flags: &ComponentsFlags, around: &Surroundings) -> Result<ExitCode> {
-    if flags.kubernetes {
-        bail!(
-            "--kubernetes is not served by this version; without it the components of this machine are listed"
-        );
-    }
+    flags.cluster.check("components", around)?;
     let sidecars = wait_for(async { Ok(sidecars::list().await) })?;
     let folders = folders(&flags.resources_path, around, &sidecars)?;
     let found = survey(&folders);

@@ -2,13 +2,15 @@
 
 use std::{path::PathBuf, process::ExitCode, time::SystemTime};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 use outrigger_resources::{configuration::Configuration, kinds::Resource as _, survey};
 use serde::Serialize;
 
 use super::{
-    Surroundings, components,
+    Surroundings,
+    cluster::ClusterFlags,
+    components,
     list::{age, created},
     wait_for,
 };
@@ -34,9 +36,8 @@ pub(super) struct ConfigurationsFlags {
     /// How to print: table, json or yaml
     #[arg(short = 'o', long, value_enum, default_value = "table")]
     output: Format,
-    /// List in Kubernetes
-    #[arg(short = 'k', long, hide = true)]
-    kubernetes: bool,
+    #[command(flatten)]
+    cluster: ClusterFlags,
 }
 
 /// One line: upstream's columns (`kubernetes.ConfigurationsOutput`), then ours.
@@ -65,11 +66,7 @@ const HEADINGS: [&str; 8] = [
 ];
 
 pub(super) fn main(flags: &ConfigurationsFlags, around: &Surroundings) -> Result<ExitCode> {
-    if flags.kubernetes {
-        bail!(
-            "--kubernetes is not served by this version; without it the Configurations of this machine are listed"
-        );
-    }
+    flags.cluster.check("Configurations", around)?;
     let sidecars = wait_for(async { Ok(sidecars::list().await) })?;
     let runtime_path = around.runtime_path.as_deref();
     let place = Place::of(

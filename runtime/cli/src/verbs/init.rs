@@ -13,10 +13,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use clap::Args;
+use clap::{ArgAction, Args};
 use serde::{Deserialize, Serialize};
 
-use super::{Surroundings, checksum};
+use super::{
+    Surroundings, checksum,
+    cluster::{InstallFlags, RemovalFlags},
+};
 use crate::{
     console::Status,
     output::{self, TextFormat},
@@ -63,6 +66,17 @@ pub(super) struct InitFlags {
     /// As above
     #[arg(long, hide = true)]
     from_dir: Option<PathBuf>,
+    /// As above
+    #[arg(long, hide = true)]
+    scheduler_volume: Option<String>,
+    /// As above
+    #[arg(long, hide = true)]
+    scheduler_override_broadcast_host_port: Option<String>,
+    /// As above
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
+    redis_stack: bool,
+    #[command(flatten)]
+    install: InstallFlags,
 }
 
 /// Remove what init wrote
@@ -86,6 +100,8 @@ pub(super) struct UninstallFlags {
     /// As above
     #[arg(long, hide = true)]
     network: Option<String>,
+    #[command(flatten)]
+    removal: RemovalFlags,
 }
 
 /// What init wrote: path below the folder to what it holds, a checksum or the target of a link.
@@ -146,8 +162,14 @@ pub(super) fn init(flags: &InitFlags, around: &Surroundings) -> Result<ExitCode>
         ("--image-registry", flags.image_registry.is_some()),
         ("--image-variant", flags.image_variant.is_some()),
         ("--from-dir", flags.from_dir.is_some()),
+        ("--scheduler-volume", flags.scheduler_volume.is_some()),
+        (
+            "--scheduler-override-broadcast-host-port",
+            flags.scheduler_override_broadcast_host_port.is_some(),
+        ),
+        ("--redis-stack", flags.redis_stack),
     ];
-    let without_effect: Vec<&str> = given
+    let mut without_effect: Vec<&str> = given
         .iter()
         .filter(|(_, given)| *given)
         .map(|(flag, _)| *flag)
@@ -159,6 +181,11 @@ pub(super) fn init(flags: &InitFlags, around: &Surroundings) -> Result<ExitCode>
         );
         around.console.say(Status::Warning, &text);
     }
+    let for_kubernetes = flags.install.given();
+    if flags.output == TextFormat::Text {
+        say_for_kubernetes(&for_kubernetes, around);
+    }
+    without_effect.extend(for_kubernetes);
     let folder = dapr_folder(around)?;
     let data = around.folders.data()?;
     let this = std::env::current_exe()
@@ -248,6 +275,9 @@ pub(super) fn uninstall(flags: &UninstallFlags, around: &Surroundings) -> Result
             around.console.say(Status::Warning, &text);
         }
     }
+    if flags.output == TextFormat::Text {
+        say_for_kubernetes(&flags.removal.given(), around);
+    }
     let folder = dapr_folder(around)?;
     let Some(mut note) = read_note(&folder)? else {
         bail!(
@@ -306,6 +336,14 @@ pub(super) fn uninstall(flags: &UninstallFlags, around: &Surroundings) -> Result
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// As in `dapr`, these do nothing without `-k`; here that is said.
+fn say_for_kubernetes(flags: &[&str], around: &Surroundings) {
+    if !flags.is_empty() {
+        let text = format!("{} has no effect: it is for Kubernetes", flags.join(", "));
+        around.console.say(Status::Warning, &text);
+    }
 }
 
 fn dapr_folder(around: &Surroundings) -> Result<PathBuf> {

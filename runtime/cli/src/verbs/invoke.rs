@@ -17,6 +17,7 @@ use crate::{
     output::{self, TextFormat},
     sidecar_api::{Call, segment},
     sidecars,
+    usage::Usage,
 };
 
 /// Call a method of an app through its sidecar
@@ -51,7 +52,7 @@ pub(super) fn main(flags: &InvokeFlags, around: &Surroundings) -> Result<ExitCod
 async fn invoke(flags: &InvokeFlags, around: &Surroundings) -> Result<ExitCode> {
     let data = flags.payload.read("invoke")?.unwrap_or_default();
     let verb = Method::from_bytes(flags.verb.to_ascii_uppercase().as_bytes())
-        .with_context(|| format!("{:?} is no HTTP verb", flags.verb))?;
+        .map_err(|_| Usage::new(format!("{:?} is no HTTP verb", flags.verb)))?;
     let (app_id, api) = sidecars::api_of(
         Some(&flags.app_id),
         flags.unix_domain_socket.as_deref(),

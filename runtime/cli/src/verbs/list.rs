@@ -5,12 +5,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 use jiff::{Timestamp, tz::TimeZone};
 use serde::Serialize;
 
-use super::{Surroundings, wait_for};
+use super::{Surroundings, cluster::ClusterFlags, wait_for};
 use crate::{
     output::{self, Format},
     sidecars::{self, Sidecar},
@@ -23,9 +23,8 @@ pub(super) struct ListFlags {
     /// How to print: table, json or yaml
     #[arg(short = 'o', long, value_enum, default_value = "table")]
     output: Format,
-    /// List in Kubernetes
-    #[arg(short = 'k', long, hide = true)]
-    kubernetes: bool,
+    #[command(flatten)]
+    cluster: ClusterFlags,
 }
 
 /// One line; names and order are upstream's (`standalone.ListOutput`).
@@ -109,12 +108,8 @@ const HEADINGS: [&str; 13] = [
     "DAPRD_LOG_PATH",
 ];
 
-pub(super) fn main(flags: &ListFlags, _around: &Surroundings) -> Result<ExitCode> {
-    if flags.kubernetes {
-        bail!(
-            "--kubernetes is not served by this version; without it the sidecars of this machine are listed"
-        );
-    }
+pub(super) fn main(flags: &ListFlags, around: &Surroundings) -> Result<ExitCode> {
+    flags.cluster.check("sidecars", around)?;
     let sidecars = wait_for(async { Ok(sidecars::list().await) })?;
     let (now, zone) = (SystemTime::now(), TimeZone::system());
     let rows: Vec<Row<'_>> = sidecars

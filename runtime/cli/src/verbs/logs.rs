@@ -52,6 +52,12 @@ pub(super) struct LogsFlags {
     /// Logs in Kubernetes
     #[arg(short = 'k', long, hide = true)]
     kubernetes: bool,
+    /// A pod in Kubernetes
+    #[arg(short = 'p', long, hide = true)]
+    pod_name: Option<String>,
+    /// A namespace in Kubernetes
+    #[arg(short = 'n', long, hide = true)]
+    namespace: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -72,8 +78,15 @@ impl Source {
 }
 
 pub(super) fn main(flags: &LogsFlags, around: &Surroundings) -> Result<ExitCode> {
-    if flags.kubernetes {
-        bail!("--kubernetes is not served by this version; without it the logs of this machine are printed");
+    // Logs of pods are the only ones that `dapr logs` has: whoever names a pod or a namespace wants no other.
+    for (flag, given) in [
+        ("--kubernetes", flags.kubernetes),
+        ("--pod-name", flags.pod_name.is_some()),
+        ("--namespace", flags.namespace.is_some()),
+    ] {
+        if given {
+            bail!("{flag} is not served by this version; without it the logs of this machine are printed");
+        }
     }
     let paths = wait_for(find(flags, around))?;
     let mut printer = Printer {
@@ -220,6 +233,22 @@ fn newest(folder: &Path, app_id: &str, kind: &str) -> Vec<PathBuf> {
     }
     newest.sort();
     newest.into_iter().map(|(_, path)| path).collect()
+}
+
+/// The newest files of these apps and their sidecars in a folder.
+pub(crate) fn newest_of(folder: &Path, app_ids: &[String]) -> Vec<PathBuf> {
+    let kinds = Source::All.kinds();
+    app_ids
+        .iter()
+        .flat_map(|app_id| kinds.iter().flat_map(move |kind| newest(folder, app_id, kind)))
+        .collect()
+}
+
+/// The last lines of a file.
+pub(crate) fn tail(path: &Path, lines: usize) -> Result<String> {
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let text = last_lines(&mut BufReader::new(file), lines)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 fn last_lines(reader: &mut BufReader<File>, count: usize) -> Result<Vec<u8>> {

@@ -1,8 +1,10 @@
 //! The verbs of `outrigger` and what they share.
 
+mod absent;
 mod audit;
 mod backup;
 mod checksum;
+mod cluster;
 mod completion;
 mod component;
 mod components;
@@ -11,7 +13,8 @@ mod doctor;
 mod init;
 mod invoke;
 mod list;
-mod logs;
+pub(crate) mod logs;
+mod mcpservers;
 mod payload;
 mod publish;
 mod state;
@@ -31,6 +34,7 @@ use crate::{
     console::{Console, Status},
     folders::Folders,
     run,
+    usage::Usage,
 };
 
 const EXAMPLES: &str = "\
@@ -78,6 +82,8 @@ enum Verb {
     State(state::StateFlags),
     Components(components::ComponentsFlags),
     Configurations(configurations::ConfigurationsFlags),
+    #[command(name = "mcpservers")]
+    McpServers(mcpservers::McpServersFlags),
     Doctor(doctor::DoctorFlags),
     Audit(audit::AuditFlags),
     Backup(backup::BackupFlags),
@@ -89,6 +95,13 @@ enum Verb {
     BuildInfo(version::BuildInfoFlags),
 }
 
+/// What a command line asks for.
+enum Parsed {
+    Served(Cli),
+    /// The answer to a verb that is not there, and whether it is to be JSON.
+    Absent(String, bool),
+}
+
 /// What a verb knows of the world; read once.
 #[derive(Debug)]
 pub(crate) struct Surroundings {
@@ -98,29 +111,46 @@ pub(crate) struct Surroundings {
     pub(crate) console: Console,
     /// `--runtime-path`.
     pub(crate) runtime_path: Option<PathBuf>,
+    /// What this program was called by: `outrigger` or `dapr`.
+    pub(crate) name: &'static str,
+    /// The arguments behind that.
+    pub(crate) arguments: Vec<String>,
+    /// Whether this is the second start of `run --detach`, which does the work.
+    pub(crate) detached: bool,
 }
 
 /// Runs the verb that the arguments name. Usage errors leave with 2, failures with 1. `name` is what this program was
-/// called by.
-pub(crate) fn main(name: &str, args: &[String], environment: Environment) -> ExitCode {
+/// called by; `detached` tells the second start of `run --detach`.
+pub(crate) fn main(name: &str, args: &[String], environment: Environment, detached: bool) -> ExitCode {
     let name = if name == DAPR { DAPR } else { OUTRIGGER };
     let words = std::iter::once(name).chain(args.iter().map(String::as_str));
-    let parsed = command(name)
+    let parsed = absent::add_to(command(name), name)
         .try_get_matches_from(words)
-        .and_then(|matches| Cli::from_arg_matches(&matches));
+        .and_then(|matches| match absent::answer(&matches, name) {
+            Some(text) => Ok(Parsed::Absent(text, matches.get_flag("log_as_json"))),
+            None => Cli::from_arg_matches(&matches).map(Parsed::Served),
+        });
     let cli = match parsed {
-        Ok(cli) => cli,
+        Ok(Parsed::Served(cli)) => cli,
+        Ok(Parsed::Absent(text, json)) => {
+            Console::new(json, &environment).say(Status::Failure, &text);
+            return ExitCode::FAILURE;
+        }
         Err(error) => {
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
     let console = Console::new(cli.log_as_json, &environment);
-    match answer(cli, name, environment, console) {
+    match answer(cli, name, environment, console, (args.to_vec(), detached)) {
         Ok(code) => code,
         Err(error) => {
             console.say(Status::Failure, &format!("{error:#}"));
-            ExitCode::FAILURE
+            if Usage::is_behind(&error) {
+                ExitCode::from(2)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }
@@ -152,7 +182,13 @@ fn command(name: &'static str) -> clap::Command {
     renamed(command.name(name).bin_name(name), name)
 }
 
-fn answer(cli: Cli, name: &'static str, environment: Environment, console: Console) -> Result<ExitCode> {
+fn answer(
+    cli: Cli,
+    name: &'static str,
+    environment: Environment,
+    console: Console,
+    (arguments, detached): (Vec<String>, bool),
+) -> Result<ExitCode> {
     let verb = match cli.verb {
         _ if cli.version => Verb::Version(version::VersionFlags::default()),
         Some(verb) => verb,
@@ -176,6 +212,9 @@ fn answer(cli: Cli, name: &'static str, environment: Environment, console: Conso
         environment,
         console,
         runtime_path: cli.runtime_path,
+        name,
+        arguments,
+        detached,
     };
     match verb {
         Verb::Run(flags) => run::main(*flags, &around),
@@ -189,6 +228,7 @@ fn answer(cli: Cli, name: &'static str, environment: Environment, console: Conso
         Verb::State(flags) => state::main(&flags, &around),
         Verb::Components(flags) => components::main(&flags, &around),
         Verb::Configurations(flags) => configurations::main(&flags, &around),
+        Verb::McpServers(flags) => mcpservers::main(&flags, &around),
         Verb::Doctor(flags) => doctor::main(&flags, &around),
         Verb::Backup(flags) => backup::backup(&flags, &around),
         Verb::Restore(flags) => backup::restore(&flags, &around),
@@ -213,8 +253,9 @@ mod tests {
 
     #[test]
     fn flags_are_consistent() {
-        command(OUTRIGGER).debug_assert();
-        command(DAPR).debug_assert();
+        for name in [OUTRIGGER, DAPR] {
+            absent::add_to(command(name), name).debug_assert();
+        }
     }
 
     #[test]
@@ -237,8 +278,9 @@ mod tests {
                 .get_subcommands()
                 .for_each(|verb| check(verb, name, &path));
         }
-        check(&command(OUTRIGGER), OUTRIGGER, "");
-        check(&command(DAPR), DAPR, "");
+        for name in [OUTRIGGER, DAPR] {
+            check(&absent::add_to(command(name), name), name, "");
+        }
     }
 
     #[test]

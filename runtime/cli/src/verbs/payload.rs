@@ -9,6 +9,8 @@ use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use clap::Args;
 
+use crate::usage::refuse;
+
 /// Most bytes read; a sidecar takes 4 MiB unless told otherwise.
 const MAX_BYTES: u64 = 1 << 30;
 
@@ -31,7 +33,7 @@ impl Payload {
     pub(super) fn read(&self, verb: &str) -> Result<Option<Bytes>> {
         match (&self.data, &self.data_file) {
             (Some(data), _) if !data.is_empty() && self.data_file.is_some() => {
-                bail!("only one of --data and --data-file is allowed in one {verb} command")
+                refuse!("only one of --data and --data-file is allowed in one {verb} command")
             }
             (_, Some(path)) => read(path).map(|bytes| Some(bytes.into())),
             (Some(data), None) => Ok(Some(data.clone().into())),

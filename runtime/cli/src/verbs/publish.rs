@@ -18,6 +18,7 @@ use crate::{
     output::{self, TextFormat},
     sidecar_api::{Call, segment},
     sidecars,
+    usage::{Usage, refuse},
 };
 
 /// Publish an event through an app's sidecar
@@ -59,7 +60,7 @@ async fn publish(flags: &PublishFlags, around: &Surroundings) -> Result<ExitCode
         ("--topic", &flags.topic),
     ] {
         if value.is_empty() {
-            bail!("{flag} cannot be empty");
+            refuse!("{flag} cannot be empty");
         }
     }
     let data = flags.payload.read("publish")?.unwrap_or_default();
@@ -103,8 +104,11 @@ fn query(metadata: Option<&str>) -> Result<String> {
     let Some(text) = metadata.filter(|text| !text.is_empty()) else {
         return Ok(String::new());
     };
-    let pairs: serde_json::Map<String, Value> = serde_json::from_str(text)
-        .context("--metadata must be a JSON object such as '{\"ttlInSeconds\": \"60\"}'")?;
+    let pairs: serde_json::Map<String, Value> = serde_json::from_str(text).map_err(|error| {
+        Usage::new(format!(
+            "--metadata must be a JSON object such as '{{\"ttlInSeconds\": \"60\"}}': {error}"
+        ))
+    })?;
     let pairs: Vec<String> = pairs
         .iter()
         .map(|(name, value)| {

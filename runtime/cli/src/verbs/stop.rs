@@ -18,6 +18,7 @@ use crate::{
     output::{self, TextFormat},
     run::{control, run_file},
     sidecars,
+    usage::refuse,
 };
 
 /// How long a run may take to end: the graces of its apps and sidecars and some.
@@ -53,7 +54,7 @@ pub(super) fn main(flags: &StopFlags, around: &Surroundings) -> Result<ExitCode>
         bail!("--kubernetes is not served by this version; without it the apps of this machine are stopped");
     }
     if flags.run_file.is_none() && flags.app_id.is_none() && flags.app_ids.is_empty() {
-        bail!("nothing to stop: give --app-id or --run-file");
+        refuse!("nothing to stop: give --app-id or --run-file");
     }
     wait_for(stop(flags, around))
 }

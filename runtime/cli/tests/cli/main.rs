@@ -5,11 +5,13 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test program prints")]
 
+mod detach;
 mod doctor;
 mod processes;
 mod state;
 mod support;
 mod upkeep;
+mod usage;
 mod verbs;
 
 use std::{
@@ -18,7 +20,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     process::{Command, ExitCode},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use support::AS_PROGRAM;
@@ -30,6 +32,8 @@ fn tests() -> impl Iterator<Item = (&'static str, fn())> {
         state::TESTS,
         doctor::TESTS,
         upkeep::TESTS,
+        usage::TESTS,
+        detach::TESTS,
     ];
     all.into_iter().flatten().copied()
 }
@@ -75,6 +79,10 @@ fn app(args: &[String]) -> ExitCode {
     match args[0].as_str() {
         "exit" => ExitCode::from(args[1].parse::<u8>().unwrap()),
         "park" => park(),
+        "mute" => {
+            println!("said before it was mute");
+            park()
+        }
         // A process that starts another one, as `npm start` does.
         "family" => {
             let mut child = Command::new(std::env::current_exe().unwrap())
@@ -86,14 +94,11 @@ fn app(args: &[String]) -> ExitCode {
             park()
         }
         // Answers every path but the sidecar's own questions with its process id.
-        "serve" => {
-            let port = std::env::var("APP_PORT").unwrap();
-            let listener = TcpListener::bind(format!("127.0.0.1:{port}")).unwrap();
-            println!("serving as {} on {port}", std::env::var("APP_ID").unwrap());
-            for stream in listener.incoming().flatten() {
-                thread::spawn(move || answer(stream));
-            }
-            ExitCode::SUCCESS
+        "serve" => serve(),
+        // As an app that takes its time to start.
+        "late" => {
+            thread::sleep(Duration::from_millis(args[1].parse().unwrap()));
+            serve()
         }
         "environment" => {
             for name in ["APP_ID", "DAPR_HTTP_PORT", "DAPR_GRPC_PORT", "GREETING"] {
@@ -103,6 +108,16 @@ fn app(args: &[String]) -> ExitCode {
         }
         other => panic!("no app {other}"),
     }
+}
+
+fn serve() -> ExitCode {
+    let port = std::env::var("APP_PORT").unwrap();
+    let listener = TcpListener::bind(format!("127.0.0.1:{port}")).unwrap();
+    println!("serving as {} on {port}", std::env::var("APP_ID").unwrap());
+    for stream in listener.incoming().flatten() {
+        thread::spawn(move || answer(stream));
+    }
+    ExitCode::SUCCESS
 }
 
 fn park() -> ExitCode {

@@ -194,8 +194,12 @@ fn nothing_outlives_a_killed_command_line() {
         family = descendants(cli);
         family.len() == 4 && family.iter().any(|pid| *pid != guard && is_guard(*pid))
     });
+    // The command line does one thing at a time: when it answers, the new guard has been told whom to guard. It is asked
+    // by its socket, as for any app.
+    let (status, text) = home.outrigger(&["stop", "--app-id", "no-app-of-this-run"]);
+    assert!(!status.success(), "{text}");
     running.signal(Signal::KILL);
-    eventually(Duration::from_secs(10), &running, "the end of all", || {
+    eventually(PATIENCE, &running, "the end of all", || {
         !family.iter().any(|pid| alive(*pid))
     });
     assert!(home.list(&id).is_empty());

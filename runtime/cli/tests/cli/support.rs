@@ -44,14 +44,21 @@ impl Home {
         format!("{name}-{}", std::process::id())
     }
 
+    /// What makes this program `outrigger` in this home.
+    pub(crate) fn variables(&self) -> [(&'static str, PathBuf); 4] {
+        [
+            (AS_PROGRAM, PathBuf::from("1")),
+            ("HOME", self.folder.path().to_owned()),
+            ("XDG_RUNTIME_DIR", self.path("run")),
+            ("XDG_DATA_HOME", self.path("data")),
+        ]
+    }
+
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
             .args(args)
-            .env(AS_PROGRAM, "1")
-            .env("HOME", self.folder.path())
-            .env("XDG_RUNTIME_DIR", self.path("run"))
-            .env("XDG_DATA_HOME", self.path("data"))
+            .envs(self.variables())
             .current_dir(self.folder.path())
             .stdin(Stdio::null());
         command

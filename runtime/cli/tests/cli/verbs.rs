@@ -226,7 +226,7 @@ fn components_and_configurations_are_listed() {
 }
 
 /// The verbs that the help of a command names.
-fn verbs_of(help: &str) -> Vec<String> {
+pub(crate) fn verbs_of(help: &str) -> Vec<String> {
     let commands = help.split("Commands:\n").nth(1).unwrap_or("");
     commands
         .lines()

@@ -33,7 +33,7 @@ pub use health::{HealthApi, Readiness};
 pub use listeners::Addresses;
 pub use metadata::{ComponentInfo, Inventory, MetadataApi, RUNTIME_VERSION};
 pub use options::{
-    AppOptions, DEFAULT_GRACE, DEFAULT_MAX_BODY_SIZE, DEFAULT_READ_BUFFER_SIZE, MetricsListen, Mode,
-    SidecarOptions,
+    AppOptions, DEFAULT_GRACE, DEFAULT_MAX_BODY_SIZE, DEFAULT_READ_BUFFER_SIZE, DEFAULT_RECONCILE,
+    MetricsListen, Mode, SidecarOptions,
 };
 pub use sidecar::{Exit, Sidecar};

@@ -12,6 +12,8 @@ pub const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 pub const DEFAULT_MAX_BODY_SIZE: u64 = 4 << 20;
 /// `--read-buffer-size` when none is given: 4 KiB.
 pub const DEFAULT_READ_BUFFER_SIZE: usize = 4 << 10;
+/// `--hot-reload-reconcile-interval` when none is given (upstream `pkg/runtime/hotreload/reconciler`).
+pub const DEFAULT_RECONCILE: Duration = Duration::from_secs(60);
 
 /// `--mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -109,6 +111,8 @@ pub struct SidecarOptions {
     pub graceful_shutdown: Option<Duration>,
     /// `--dapr-block-shutdown-duration`.
     pub block_shutdown: Option<Duration>,
+    /// `--hot-reload-reconcile-interval`: how often resource files are read without a sign that they changed.
+    pub hot_reload_reconcile: Duration,
     /// `--enable-api-logging`; `None` leaves it to the Configuration.
     pub api_logging: Option<bool>,
     /// `--disable-init-endpoints`: `config`.
@@ -159,6 +163,7 @@ impl SidecarOptions {
             unix_domain_socket: None,
             graceful_shutdown: Some(DEFAULT_GRACE),
             block_shutdown: None,
+            hot_reload_reconcile: DEFAULT_RECONCILE,
             api_logging: None,
             disable_config_endpoint: false,
             disable_subscribe_endpoint: false,

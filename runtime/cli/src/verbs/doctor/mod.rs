@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 use outrigger_resources::survey;
 use serde_json::json;
@@ -32,6 +32,7 @@ use crate::{
         settings::App,
     },
     sidecars,
+    usage::refuse,
     workbench::{Place, Workbench},
 };
 
@@ -199,7 +200,7 @@ fn run_file_of(
 ) -> Result<Option<RunFile>> {
     let here = around.working_dir.join("dapr.yaml");
     let path = match &flags.run_file {
-        Some(path) if path == Path::new("-") => bail!("doctor reads run files from disk only"),
+        Some(path) if path == Path::new("-") => refuse!("doctor reads run files from disk only"),
         Some(path) => run_file::locate(path)?,
         // Whoever names resources means those.
         None if here.is_file() && flags.resources_path.is_empty() => here,

@@ -17,6 +17,7 @@ use crate::{
     output::{self, TextFormat},
     sidecar_api::{Call, SidecarApi, segment},
     sidecars,
+    usage::refuse,
 };
 
 /// Which sidecar and which store.
@@ -137,7 +138,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 /// Writes an item: data that is JSON as it is, other data as a JSON text.
 pub(super) fn set(flags: &SetFlags, around: &Surroundings) -> Result<ExitCode> {
     let Some(data) = flags.payload.read("state set")? else {
-        bail!("nothing to write: give --data or --data-file");
+        refuse!("nothing to write: give --data or --data-file");
     };
     let value = match serde_json::from_slice(&data) {
         Ok(value) => value,

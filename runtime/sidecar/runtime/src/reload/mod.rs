@@ -7,8 +7,6 @@
 
 mod change;
 
-use std::time::Duration;
-
 use outrigger_resources::{
     LoadError, ResourceSource as _, Resources, Warning,
     configuration::Configuration,
@@ -25,9 +23,6 @@ use crate::{assembly::Assembly, components::Opened, documents, lifecycle, lifecy
 use self::change::Event;
 
 const LOG: &str = "dapr.runtime.hotreload.reconciler";
-/// How often the files are read without a sign that they changed (upstream's backup reconcile).
-const RECONCILE: Duration = Duration::from_secs(60);
-
 /// What is in force, as the files have it.
 struct Known {
     components: Vec<Component>,
@@ -53,14 +48,15 @@ pub(crate) async fn follow(assembly: &Assembly, mcp_servers: Vec<McpServer>, ren
     );
     let loader = documents::loader(&assembly.options);
     let mut known = Known::of(assembly, mcp_servers);
-    let mut reconcile = interval_at(Instant::now() + RECONCILE, RECONCILE);
+    let period = assembly.options.hot_reload_reconcile;
+    let mut reconcile = interval_at(Instant::now() + period, period);
     reconcile.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut is_watching = true;
     loop {
         tokio::select! {
             changed = watch.changed(), if is_watching => if let Err(error) = changed {
                 is_watching = false;
-                tracing::error!(target: LOG, "changes of resource files are noticed every {RECONCILE:?} only: {error}");
+                tracing::error!(target: LOG, "changes of resource files are noticed every {period:?} only: {error}");
             },
             _ = reconcile.tick() => tracing::debug!(target: LOG, "Running scheduled reconcile"),
         }

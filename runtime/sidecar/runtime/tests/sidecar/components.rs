@@ -1,5 +1,7 @@
 //! Components come, change and go.
 
+use std::{os::unix::fs::symlink, time::Duration};
+
 use outrigger_sidecar::Exit;
 
 use crate::support::{PLAIN, Running, component};
@@ -81,4 +83,29 @@ async fn a_name_that_is_taken_ends_the_sidecar() {
         error,
         "failed to load resources from disk: duplicate definition of Component name a (pubsub.in-memory/v1) with existing a (state.in-memory/v1)"
     );
+}
+
+/// A folder that is a link changes when the link does, which no watch on the folder tells: so does a mounted
+/// ConfigMap. Reading the files every `--hot-reload-reconcile-interval` finds it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_watch_cannot_see_is_found_at_the_next_interval() {
+    let running = Running::start_with(None, &[], PLAIN, |options| {
+        options.hot_reload_reconcile = Duration::from_millis(50);
+        let link = options.base_dir.join("linked");
+        symlink(options.base_dir.join("resources"), &link).unwrap();
+        options.resources_paths = vec![link];
+    })
+    .await;
+    let next = running.folder().join("next");
+    std::fs::create_dir(&next).unwrap();
+    std::fs::write(
+        next.join("store.yaml"),
+        component("store", "state.in-memory", &[]),
+    )
+    .unwrap();
+    let draft = running.folder().join("linked.draft");
+    symlink(&next, &draft).unwrap();
+    std::fs::rename(&draft, running.folder().join("linked")).unwrap();
+    running.until_metadata("state.in-memory", true).await;
+    assert_eq!(running.stop().await, Exit::Stopped);
 }

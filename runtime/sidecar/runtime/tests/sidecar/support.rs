@@ -33,6 +33,16 @@ pub(crate) struct Answer {
 impl Running {
     /// Starts with these resource files and this Configuration, ready when it returns.
     pub(crate) async fn start(app: Option<SocketAddr>, files: &[(&str, &str)], configuration: &str) -> Self {
+        Self::start_with(app, files, configuration, |_| {}).await
+    }
+
+    /// As [`Running::start`], with options of its own.
+    pub(crate) async fn start_with(
+        app: Option<SocketAddr>,
+        files: &[(&str, &str)],
+        configuration: &str,
+        change: impl FnOnce(&mut SidecarOptions),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let resources = folder.path().join("resources");
         std::fs::create_dir(&resources).unwrap();
@@ -62,6 +72,7 @@ impl Running {
             max_concurrency: None,
             health: None,
         });
+        change(&mut options);
         let sidecar = Sidecar::start(options).await.unwrap();
         let http = sidecar.addresses().http[0];
         let running = Self {
@@ -73,6 +84,11 @@ impl Running {
             .until("GET", "/v1.0/healthz", "", |answer| answer.status == 204)
             .await;
         running
+    }
+
+    /// The folder that is all this sidecar's own.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
