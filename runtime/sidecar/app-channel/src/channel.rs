@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{HeaderValue, Request, Response, Uri, header::HeaderName, uri::PathAndQuery};
 use hyper_rustls::HttpsConnector;
