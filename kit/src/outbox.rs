@@ -3,7 +3,7 @@
 //! [`Outbox::commit`] writes the caller's operations and the events they mean in one state transaction: both are
 //! there or neither. A relay publishes the events right after and then forgets them. What a crash left unsent is
 //! sent by [`Outbox::recover`] on the next start, before the service is ready. Delivery is at least once; a repeat
-//! has the same event id.
+//! has the same event id. Events carry the trace of their commit (`traceparent`) unless they have one.
 //!
 //! Dapr's own outbox (component metadata `outboxPublishPubsub`) promises the same, but its events wait at least a
 //! second by design, only one upsert's value can be the event, and nobody can see how many wait. This one needs
@@ -18,9 +18,10 @@ use futures::future::try_join_all;
 use serde_json::Value;
 use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::client::{Operation, Publication, StateStore};
-use crate::{Client, Error, Event};
+use crate::{Client, Error, Event, telemetry};
 
 /// Events wait in this many documents, so that writers of different subjects seldom meet. All instances of a
 /// service must agree on it.
@@ -112,11 +113,20 @@ impl Outbox {
         if waiting.len() + events.len() > MAX_WAITING {
             return Err(Error::OutboxFull(waiting.len()));
         }
+        let trace = telemetry::carried();
         for event in events {
-            waiting.push(serde_json::to_value(event).map_err(|source| Error::Json {
+            let mut event = serde_json::to_value(event).map_err(|source| Error::Json {
                 what: "the event",
                 source,
-            })?);
+            })?;
+            // It is sent later, by the relay, and still belongs to the request that committed it.
+            if let Value::Object(attributes) = &mut event
+                && !attributes.contains_key("traceparent")
+            {
+                let trace = trace.iter().cloned();
+                attributes.extend(trace.map(|(name, value)| (name, Value::from(value))));
+            }
+            waiting.push(event);
         }
         operations.push(Operation::upsert(key, &waiting)?.if_match(etag.as_deref()));
         self.0.state.transaction(&operations).await?;
@@ -200,12 +210,9 @@ impl Outbox {
                 Ok(event) => {
                     let message = Publication::event(&event)
                         .metadata("partitionKey", event.subject.as_deref().unwrap_or_default());
-                    if let Err(error) = self
-                        .0
-                        .client
-                        .publish(&self.0.pubsub, &self.0.topic, message)
-                        .await
-                    {
+                    let span = telemetry::sending(|name| event.extension(name));
+                    let publish = self.0.client.publish(&self.0.pubsub, &self.0.topic, message);
+                    if let Err(error) = publish.instrument(span).await {
                         failure = Some(error);
                         break;
                     }

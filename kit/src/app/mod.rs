@@ -285,7 +285,10 @@ impl App {
             None => callbacks,
             Some(token) => callbacks.layer(from_fn_with_state(token.clone(), gate::token)),
         };
-        callbacks.merge(self.health.routes()).merge(grpc)
+        callbacks
+            .merge(self.health.routes())
+            .merge(crate::telemetry::page())
+            .merge(grpc)
     }
 
     /// Serves until `shutdown` resolves. Listening begins at once, because the sidecar waits for the port; routes

@@ -2,11 +2,23 @@
 //!
 //! [`Telemetry::start`] is called once in `main`. From then on each request that [`App`](crate::App) serves and each
 //! call that [`Client`](crate::Client) makes is a span of one trace that runs on through the sidecars, is counted,
-//! and its log lines carry the trace's id. Spans and metrics go by OTLP over gRPC to `OTEL_EXPORTER_OTLP_ENDPOINT`,
-//! by default to a collector on this host; without one they are dropped in silence. The OpenTelemetry SDK's own
-//! variables (`OTEL_TRACES_SAMPLER`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_BSP_*`, …) hold.
+//! and its log lines carry the trace's id.
+//!
+//! * Spans and metrics are pushed by OTLP to `OTEL_EXPORTER_OTLP_ENDPOINT`, by default to a collector on this host;
+//!   without one they are dropped in silence. `OTEL_EXPORTER_OTLP_PROTOCOL` is `grpc`, the default, or
+//!   `http/protobuf`; both, `_TIMEOUT` (ms) and `_INSECURE` also exist for one signal
+//!   (`OTEL_EXPORTER_OTLP_TRACES_PROTOCOL`).
+//! * Metrics are also a page for Prometheus, `GET /metrics` beside the health routes (C6). Whatever a service counts
+//!   with [`opentelemetry::global::meter`] is on it, at most 500 series a metric, the rest in one that is labelled
+//!   `otel_metric_overflow`.
+//! * `OTEL_TRACES_EXPORTER` is `otlp` or `none`, `OTEL_METRICS_EXPORTER` `otlp`, `prometheus` (the page alone) or
+//!   `none`; `OTEL_SDK_DISABLED=true` switches both off. The SDK's own variables (`OTEL_TRACES_SAMPLER`,
+//!   `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_BSP_*`, …) hold.
 
+mod http_client;
 mod logs;
+mod page;
+mod push;
 mod requests;
 
 use std::time::Duration;
@@ -14,9 +26,8 @@ use std::time::Duration;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::MeterProvider as _;
 use opentelemetry::trace::TracerProvider as _;
-use opentelemetry_otlp::WithExportConfig as _;
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::metrics::{Instrument, MeterProviderBuilder, SdkMeterProvider, Stream};
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::{Level, Metadata};
 use tracing_subscriber::Layer as _;
@@ -25,10 +36,15 @@ use tracing_subscriber::layer::SubscriberExt as _;
 
 use crate::{Environment, Error};
 pub use logs::LogFormat;
-pub(crate) use requests::{Outgoing, incoming};
+pub(crate) use page::route as page;
+use push::Signal;
+pub use requests::traced;
+pub(crate) use requests::{Outgoing, carried, incoming, sending};
 
 /// How long the last spans and metrics may take to leave.
 const FLUSH: Duration = Duration::from_secs(2);
+/// The most series of one metric: names that come from outside must not fill memory.
+const SERIES: usize = 500;
 /// Libraries below: what they do is part of the call that made them do it, and the exporter's own calls must not
 /// be traced.
 const LIBRARIES: [&str; 8] = [
@@ -63,50 +79,35 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Starts logging to standard error, and exporting unless `OTEL_SDK_DISABLED` is `true`, or
-    /// `OTEL_TRACES_EXPORTER` or `OTEL_METRICS_EXPORTER` is `none`. Has to run inside a tokio runtime, once in a
-    /// process.
+    /// Starts logging to standard error, and exporting. Has to run inside a tokio runtime, once in a process.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if an `OTEL_EXPORTER_OTLP_*` variable cannot be used.
+    /// [`Error::Invalid`] if an `OTEL_*_EXPORTER` or `OTEL_EXPORTER_OTLP_*` variable cannot be used, and what can.
     pub fn start(options: &Options, environment: &Environment) -> Result<Self, Error> {
-        let is = |name: &str, word: &str| {
-            environment
-                .get(name)
-                .is_some_and(|value| value.trim().eq_ignore_ascii_case(word))
-        };
-        let on = |exporter| !is("OTEL_SDK_DISABLED", "true") && !is(exporter, "none");
-        let endpoint = |signal| {
-            environment
-                .get(signal)
-                .or_else(|| environment.get("OTEL_EXPORTER_OTLP_ENDPOINT"))
-                .filter(|endpoint| !endpoint.trim().is_empty())
-        };
+        let disabled = environment
+            .get("OTEL_SDK_DISABLED")
+            .is_some_and(|value| value.trim().eq_ignore_ascii_case("true"));
         let resource = resource(options, environment);
-        let wrong = |error: &dyn std::fmt::Display| Error::Invalid(format!("OTEL_EXPORTER_OTLP_*: {error}"));
         let mut telemetry = Self::default();
-        if on("OTEL_TRACES_EXPORTER") {
-            let mut exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic();
-            if let Some(endpoint) = endpoint("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") {
-                exporter = exporter.with_endpoint(endpoint);
-            }
-            let exporter = exporter.build().map_err(|error| wrong(&error))?;
+        let named = |words: &Option<Vec<String>>, word: &str| match words {
+            Some(words) => words.iter().any(|known| known == word),
+            None => word != "none",
+        };
+        let traces = Signal::Traces.exporters(environment)?;
+        if !disabled && named(&traces, "otlp") {
             let provider = SdkTracerProvider::builder()
                 .with_resource(resource.clone())
-                .with_batch_exporter(exporter)
+                .with_batch_exporter(push::spans(environment)?)
                 .build();
             telemetry.tracer = Some(provider);
         }
-        if on("OTEL_METRICS_EXPORTER") {
-            let mut exporter = opentelemetry_otlp::MetricExporter::builder().with_tonic();
-            if let Some(endpoint) = endpoint("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") {
-                exporter = exporter.with_endpoint(endpoint);
+        let metrics = Signal::Metrics.exporters(environment)?;
+        if !disabled && !named(&metrics, "none") {
+            let mut provider = meters(resource).with_reader(page::reader()?);
+            if named(&metrics, "otlp") {
+                provider = provider.with_periodic_exporter(push::metrics(environment)?);
             }
-            let exporter = exporter.build().map_err(|error| wrong(&error))?;
-            let provider = SdkMeterProvider::builder()
-                .with_resource(resource)
-                .with_periodic_exporter(exporter)
-                .build();
+            let provider = provider.build();
             requests::count_with(&provider.meter("outrigger-kit"));
             // For what the service counts by itself.
             opentelemetry::global::set_meter_provider(provider.clone());
@@ -143,6 +144,13 @@ impl Telemetry {
         // Who has no collector loses nothing by not waiting for one.
         let _ = tokio::time::timeout(FLUSH, stop).await;
     }
+}
+
+/// A provider whose metrics are bounded.
+fn meters(resource: Resource) -> MeterProviderBuilder {
+    SdkMeterProvider::builder()
+        .with_resource(resource)
+        .with_view(|_: &Instrument| Stream::builder().with_cardinality_limit(SERIES).build().ok())
 }
 
 fn is_library(metadata: &Metadata<'_>) -> bool {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -71,18 +72,24 @@ fn durations() -> Option<Arc<Durations>> {
     DURATIONS.read().clone()
 }
 
+/// Routes that are served beside an [`App`](crate::App)'s, such as a page of its own port: each request is a span in
+/// its caller's trace and is counted, as those of the app are.
+pub fn traced(routes: Router) -> Router {
+    routes.layer(axum::middleware::from_fn(incoming))
+}
+
 /// Joins the caller's trace, and counts. The route's pattern names it, never the path: names are few.
 pub(crate) async fn incoming(request: Request, next: Next) -> Response {
     let route = request
         .extensions()
         .get::<MatchedPath>()
         .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
-    let method = request.method().clone();
+    let method = known(request.method());
     let span = tracing::info_span!(
         "request",
         otel.name = format!("{method} {route}"),
         otel.kind = "server",
-        http.request.method = method.as_str(),
+        http.request.method = method,
         http.route = route,
         http.response.status_code = field::Empty,
         otel.status_code = field::Empty,
@@ -97,13 +104,55 @@ pub(crate) async fn incoming(request: Request, next: Next) -> Response {
         durations.served.record(
             began.elapsed().as_secs_f64(),
             &[
-                KeyValue::new("http.request.method", method.to_string()),
+                KeyValue::new("http.request.method", method),
                 KeyValue::new("http.route", route),
                 KeyValue::new("http.response.status_code", i64::from(status.as_u16())),
             ],
         );
     }
     response
+}
+
+/// The present span for whoever goes on with its work later; nothing outside of one. The names are those of W3C's
+/// headers and of CloudEvents' attributes for tracing alike.
+pub(crate) fn carried() -> Vec<(String, String)> {
+    let mut headers = HeaderMap::new();
+    TraceContextPropagator::new().inject_context(&Span::current().context(), &mut HeadersMut(&mut headers));
+    let text = |(name, value): (&HeaderName, &HeaderValue)| {
+        let value = value.to_str().ok().filter(|value| !value.is_empty())?;
+        Some((name.to_string(), value.to_owned()))
+    };
+    headers.iter().filter_map(text).collect()
+}
+
+/// A span for sending what was committed in the trace that `attribute` tells of.
+pub(crate) fn sending<'a>(attribute: impl Fn(&str) -> Option<&'a str>) -> Span {
+    let mut headers = HeaderMap::new();
+    for name in ["traceparent", "tracestate"] {
+        if let Some(value) = attribute(name) {
+            HeadersMut(&mut headers).set(name, value.to_owned());
+        }
+    }
+    let span = tracing::info_span!("relay", otel.kind = "producer");
+    // Without an exporter there is no parent to set.
+    let _ = span.set_parent(TraceContextPropagator::new().extract(&Headers(&headers)));
+    span
+}
+
+/// The method as a label: methods that nobody knows are one, as OpenTelemetry's conventions for HTTP have it.
+fn known(method: &http::Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        "CONNECT" => "CONNECT",
+        "TRACE" => "TRACE",
+        _ => "_OTHER",
+    }
 }
 
 fn note_status(span: &Span, status: StatusCode, failed: bool) {

@@ -54,13 +54,18 @@ async fn until<F: AsyncFn() -> bool>(what: &str, condition: F) {
 
 /// Status and JSON of a plain request to the app itself.
 async fn ask(url: &str, path: &str) -> (u16, Value) {
+    let (status, body) = read(url, path).await;
+    (status, serde_json::from_str(&body).unwrap_or_default())
+}
+
+async fn read(url: &str, path: &str) -> (u16, String) {
     use http_body_util::BodyExt;
     let pool: hyper_util::client::legacy::Client<_, http_body_util::Empty<bytes::Bytes>> =
         hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new()).build_http();
     let response = pool.get(format!("{url}{path}").parse().unwrap()).await.unwrap();
     let status = response.status().as_u16();
     let body = response.into_body().collect().await.unwrap().to_bytes();
-    (status, serde_json::from_slice(&body).unwrap_or_default())
+    (status, String::from_utf8_lossy(&body).into_owned())
 }
 
 fn once(sidecar: &Sidecar) -> Client {

@@ -15,7 +15,7 @@ use axum::routing::{get, patch, post};
 use axum::{Extension, Json, Router};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use outrigger_kit::{App, CancellationToken, Error};
+use outrigger_kit::{App, CancellationToken, Error, telemetry};
 
 use crate::app_id;
 use crate::instance::{INSTANCE_HEADER, Instance, KEY_HEADER};
@@ -89,12 +89,13 @@ impl Gateway {
             .route("/api/session", get(session::show).post(session::choose))
             .merge(of_user)
             .route_layer(axum::middleware::from_fn_with_state(self.clone(), guard::ready));
-        Router::new()
+        let routes = Router::new()
             .route("/api/status", get(status::show))
             .merge(of_sidecar)
             .merge(page::routes())
             .layer(axum::middleware::from_fn_with_state(self.clone(), guard::headers))
-            .with_state(self.clone())
+            .with_state(self.clone());
+        telemetry::traced(routes)
     }
 
     /// Passes a request on to a service by app-id and its answer back. A change that has a name is safe to repeat.

@@ -6,8 +6,10 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::until;
@@ -45,6 +47,11 @@ impl Programs {
             todo,
             optimised,
         })
+    }
+
+    /// The command line.
+    pub(crate) fn outrigger(&self) -> &Path {
+        &self.outrigger
     }
 }
 
@@ -100,6 +107,8 @@ pub(crate) struct Running {
     /// When it was started.
     pub(crate) began: Instant,
     url: watch::Receiver<String>,
+    /// What was printed.
+    lines: Arc<Mutex<Vec<String>>>,
     home: PathBuf,
 }
 
@@ -124,6 +133,8 @@ impl Running {
             .unwrap();
         let output = outrigger.stdout.take().unwrap();
         let (found, mut url) = watch::channel(String::new());
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let printed = Arc::clone(&lines);
         std::thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
                 // Said again by each life of the gateway.
@@ -132,6 +143,7 @@ impl Running {
                 }
                 // Shown when the test fails.
                 println!("{line}");
+                printed.lock().push(line);
             }
         });
         tokio::time::timeout(Duration::from_secs(60), url.wait_for(|url| !url.is_empty()))
@@ -142,6 +154,7 @@ impl Running {
             outrigger,
             began,
             url,
+            lines,
             home: home.to_owned(),
         }
     }
@@ -149,6 +162,11 @@ impl Running {
     /// The page's address, kept up to date: a gateway that is started again may find its port taken.
     pub(crate) fn url(&self) -> watch::Receiver<String> {
         self.url.clone()
+    }
+
+    /// What services and sidecars have printed so far, each line marked with its process.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.lines.lock().clone()
     }
 
     /// The process id of the command line.

@@ -67,6 +67,7 @@ fn start(program: &Path, arguments: &[&str]) -> Process {
 /// A gateway with its sidecar.
 struct Pair {
     channel: Channel,
+    http: String,
     _processes: [Process; 2],
 }
 
@@ -122,8 +123,21 @@ fn pair(program: &(PathBuf, &[&str]), app_id: &str, folder: &Path) -> Pair {
         channel: Endpoint::from_shared(format!("http://127.0.0.1:{grpc}"))
             .unwrap()
             .connect_lazy(),
+        http: format!("127.0.0.1:{http}"),
         _processes: [gateway, sidecar],
     }
+}
+
+/// What a gateway's page for Prometheus shows (C6).
+async fn page(pair: &Pair) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut socket = tokio::net::TcpStream::connect(&pair.http).await.unwrap();
+    let request = "GET /metrics HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n";
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    answer
 }
 
 fn write_files(folder: &Path) {
@@ -258,5 +272,21 @@ async fn beside_real_sidecars_services_state_and_events_work() {
         assert_eq!(told("ce-subject"), Some("s"));
         assert_eq!(told("correlationid"), Some("c"));
         assert!(!event.timestamp.is_empty());
+    }
+
+    // All of it was counted by the kit below, for who asks in Prometheus's way.
+    let page = page(&first).await;
+    for parts in [
+        &["# TYPE dapr_client_duration_seconds histogram"][..],
+        &[
+            "dapr_client_duration_seconds_count{",
+            "dapr_api=\"state\"",
+            "http_response_status_code=\"204\"",
+        ],
+        &["dapr_client_duration_seconds_count{", "dapr_api=\"publish\""],
+        &["target_info{", "service_name=\"gateway\""],
+    ] {
+        let holds = |line: &str| parts.iter().all(|part| line.contains(part));
+        assert!(page.lines().any(holds), "{parts:?} in {page}");
     }
 }
