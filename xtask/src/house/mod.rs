@@ -1,9 +1,11 @@
-//! House rules that are tests: arrows between rooms point down, files stay short, links lead somewhere.
+//! House rules that are tests: arrows between rooms point down, files stay short, links lead somewhere, and the tests
+//! that the requirement pages name exist.
 
 use anyhow::bail;
 
 use crate::args::Args;
 
+mod evidence;
 mod layers;
 mod length;
 mod links;
@@ -20,7 +22,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
 pub(crate) fn check() -> anyhow::Result<()> {
     report("layers", &layers::layers()?)?;
     report("file lengths", &length::length()?)?;
-    report("links", &links()?)
+    report("links", &links()?)?;
+    report("tests of requirements", &evidence::evidence()?)
 }
 
 /// Prints what broke a rule, and fails when something did.
