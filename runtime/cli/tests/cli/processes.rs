@@ -26,10 +26,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
         "an_app_gets_its_sidecars_ports_and_is_listed",
         an_app_gets_its_sidecars_ports_and_is_listed,
     ),
-    (
-        "killed_processes_are_soon_back",
-        killed_processes_are_soon_back,
-    ),
+    ("killed_processes_are_soon_back", killed_processes_are_soon_back),
     (
         "an_app_that_keeps_failing_is_restarted_more_slowly",
         an_app_that_keeps_failing_is_restarted_more_slowly,
