@@ -27,6 +27,7 @@ pub mod gateway;
 mod link;
 mod options;
 mod subscription;
+mod tags;
 pub mod websocketmanager;
 pub mod workmanager;
 

@@ -4,15 +4,16 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use outrigger_platform_wire::virtufin::{
-    ConnectRequest, ConnectResponse, DisconnectRequest, GetTagRequest, GetTagsRequest, ListRequest,
-    SendRawRequest, SendRequest, SetTagRequest, SetTagsRequest, StartPublishRequest, StopPublishRequest,
-    TagFilter, WebSocketConnection, web_socket_manager_client::WebSocketManagerClient as Stub,
+    ConnectRequest, ConnectResponse, DisconnectRequest, ListRequest, SendRawRequest, SendRequest,
+    StartPublishRequest, StopPublishRequest, TagFilter, WebSocketConnection,
+    web_socket_manager_client::WebSocketManagerClient as Stub,
 };
 use tonic::transport::Channel;
 
 use crate::{
     Error, Options,
     link::{Link, Transport},
+    tags::tags,
 };
 
 /// How long the service awaits the answer to a message unless told otherwise (I2.3).
@@ -141,57 +142,6 @@ impl WebSocketManagerClient {
         let request = StopPublishRequest { id: id.into() };
         self.link.unary(self.stub().stop_publish(request)).await.map(drop)
     }
-
-    /// Sets a tag; an empty value removes it.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], [`Error::InvalidArgument`], else the status of the service.
-    pub async fn set_tag(
-        &self,
-        id: impl Into<String>,
-        key: impl Into<String>,
-        value: impl Into<String>,
-    ) -> Result<(), Error> {
-        let request = SetTagRequest {
-            id: id.into(),
-            key: key.into(),
-            value: value.into(),
-        };
-        self.link.unary(self.stub().set_tag(request)).await.map(drop)
-    }
-
-    /// The value of a tag, if there is one.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] for an unknown connection, else the status of the service.
-    pub async fn get_tag(
-        &self,
-        id: impl Into<String>,
-        key: impl Into<String>,
-    ) -> Result<Option<String>, Error> {
-        let request = GetTagRequest {
-            id: id.into(),
-            key: key.into(),
-        };
-        let answer = self.link.unary(self.stub().get_tag(request)).await?;
-        Ok(answer.found.then_some(answer.value))
-    }
-
-    /// Replaces all tags.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], [`Error::InvalidArgument`], else the status of the service.
-    pub async fn set_tags(&self, id: impl Into<String>, tags: BTreeMap<String, String>) -> Result<(), Error> {
-        let request = SetTagsRequest { id: id.into(), tags };
-        self.link.unary(self.stub().set_tags(request)).await.map(drop)
-    }
-
-    /// All tags.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], else the status of the service.
-    pub async fn get_tags(&self, id: impl Into<String>) -> Result<BTreeMap<String, String>, Error> {
-        let request = GetTagsRequest { id: id.into() };
-        Ok(self.link.unary(self.stub().get_tags(request)).await?.tags)
-    }
 }
+
+tags!(WebSocketManagerClient, "connection");

@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use outrigger_platform_wire::virtufin::{
-    CodeSource, CreateWorkerRequest, DeleteWorkerRequest, GetTagRequest, GetTagsRequest,
-    GetWorkerHistoryRequest, HistoryEntry, ListWorkersRequest, LoadCodeFromContentRequest,
-    LoadCodeFromUrlRequest, LoadCodeRequest, RecoverWorkersRequest, SetTagRequest, SetTagsRequest,
-    SourceCredential, StartWorkerRequest, StopWorkerRequest, TagFilter, WorkerInfo, code_source::Source,
-    work_manager_client::WorkManagerClient as Stub,
+    CodeSource, CreateWorkerRequest, DeleteWorkerRequest, GetWorkerHistoryRequest, HistoryEntry,
+    ListWorkersRequest, LoadCodeFromContentRequest, LoadCodeFromUrlRequest, LoadCodeRequest,
+    RecoverWorkersRequest, SourceCredential, StartWorkerRequest, StopWorkerRequest, TagFilter, WorkerInfo,
+    code_source::Source, work_manager_client::WorkManagerClient as Stub,
 };
 use tonic::transport::Channel;
 
 use crate::{
     Error, Options,
     link::{Link, Transport},
+    tags::tags,
 };
 
 /// `virtufin.WorkManager`.
@@ -183,57 +183,6 @@ impl WorkManagerClient {
         };
         self.link.unary(self.stub().load_code(request)).await.map(drop)
     }
-
-    /// Sets a tag; an empty value removes it.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], [`Error::InvalidArgument`], else the status of the service.
-    pub async fn set_tag(
-        &self,
-        id: impl Into<String>,
-        key: impl Into<String>,
-        value: impl Into<String>,
-    ) -> Result<(), Error> {
-        let request = SetTagRequest {
-            id: id.into(),
-            key: key.into(),
-            value: value.into(),
-        };
-        self.link.unary(self.stub().set_tag(request)).await.map(drop)
-    }
-
-    /// The value of a tag, if there is one.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] for an unknown worker, else the status of the service.
-    pub async fn get_tag(
-        &self,
-        id: impl Into<String>,
-        key: impl Into<String>,
-    ) -> Result<Option<String>, Error> {
-        let request = GetTagRequest {
-            id: id.into(),
-            key: key.into(),
-        };
-        let answer = self.link.unary(self.stub().get_tag(request)).await?;
-        Ok(answer.found.then_some(answer.value))
-    }
-
-    /// Replaces all tags.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], [`Error::InvalidArgument`], else the status of the service.
-    pub async fn set_tags(&self, id: impl Into<String>, tags: BTreeMap<String, String>) -> Result<(), Error> {
-        let request = SetTagsRequest { id: id.into(), tags };
-        self.link.unary(self.stub().set_tags(request)).await.map(drop)
-    }
-
-    /// All tags.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], else the status of the service.
-    pub async fn get_tags(&self, id: impl Into<String>) -> Result<BTreeMap<String, String>, Error> {
-        let request = GetTagsRequest { id: id.into() };
-        Ok(self.link.unary(self.stub().get_tags(request)).await?.tags)
-    }
 }
+
+tags!(WorkManagerClient, "worker");
