@@ -49,11 +49,17 @@ impl Clerk {
             while let Some(News { told, at }) = receiver.recv().await {
                 let written = registry
                     .update(&id, |record| {
-                        record.status = status(&told);
-                        if told == Told::Connected {
-                            record.connected_at = Some(at);
+                        // Until it was open once, its record is of no use to anybody but whoever makes it.
+                        if record.was_never_open() && told != Told::Connected {
+                            return;
                         }
-                        record.last_heartbeat = Some(at);
+                        if let Some(status) = status(&told) {
+                            record.status = status;
+                        }
+                        if told == Told::Connected {
+                            record.connected_at = record.connected_at.max(Some(at));
+                        }
+                        record.last_heartbeat = record.last_heartbeat.max(Some(at));
                         view.content_type().clone_into(&mut record.content_type);
                     })
                     .await;
@@ -82,12 +88,14 @@ impl Clerk {
     }
 }
 
-/// The status that goes with news.
-pub(crate) fn status(told: &Told) -> Status {
-    match told {
+/// The status that goes with news, where it changes.
+pub(crate) fn status(told: &Told) -> Option<Status> {
+    Some(match told {
+        Told::Registered => Status::Connecting,
         Told::Connected => Status::Connected,
         Told::Reconnecting(_) => Status::Reconnecting,
         Told::Closed(_) => Status::Disconnected,
         Told::Failed(_) => Status::Error,
-    }
+        Told::Connecting(_) | Told::Degraded(_) | Told::Recovered => return None,
+    })
 }

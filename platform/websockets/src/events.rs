@@ -76,7 +76,23 @@ pub(crate) fn lifecycle(told: &Told, id: &str, url: &str, instance: &str, at: Ti
     ]);
     let mut add = |name: &str, value: Value| data.insert(name.to_owned(), value);
     let state = match told {
+        Told::Registered => "registered",
+        Told::Connecting(attempt) => {
+            add("attempt", Value::from(*attempt));
+            "connecting"
+        }
         Told::Connected => "connected",
+        Told::Degraded(trouble) => {
+            add("cause", Value::from(trouble.name()));
+            add("reason", Value::from(trouble.words()));
+            "degraded"
+        }
+        // The platform has no name of its own for this. Whoever sends subscriptions after each opening needs to tell
+        // them apart.
+        Told::Recovered => {
+            add("recovered", Value::Bool(true));
+            "connected"
+        }
         Told::Reconnecting(attempt) => {
             add("attempt", Value::from(*attempt));
             "reconnecting"
@@ -138,7 +154,7 @@ fn event(kind: String, id: &str, at: Timestamp, data: Value) -> Event<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::Failure;
+    use crate::machine::{Failure, Trouble};
 
     fn at() -> Timestamp {
         "2026-01-02T03:04:05.000000006Z".parse().unwrap()
@@ -187,6 +203,26 @@ mod tests {
         assert_eq!(
             tell(Told::Connected).0,
             "com.virtufin.websocketmanager.lifecycle.connected"
+        );
+        assert_eq!(
+            tell(Told::Registered).0,
+            "com.virtufin.websocketmanager.lifecycle.registered"
+        );
+        let (kind, data) = tell(Told::Connecting(3));
+        assert_eq!(
+            (kind.as_str(), &data["attempt"]),
+            ("com.virtufin.websocketmanager.lifecycle.connecting", &json!(3))
+        );
+        let (kind, data) = tell(Told::Degraded(Trouble::Silent));
+        assert_eq!(kind, "com.virtufin.websocketmanager.lifecycle.degraded");
+        assert_eq!(
+            (&data["cause"], &data["reason"]),
+            (&json!("silent"), &json!("the server does not answer a ping"))
+        );
+        let (kind, data) = tell(Told::Recovered);
+        assert_eq!(
+            (kind.as_str(), &data["recovered"]),
+            ("com.virtufin.websocketmanager.lifecycle.connected", &json!(true))
         );
         let (kind, data) = tell(Told::Reconnecting(2));
         assert_eq!(

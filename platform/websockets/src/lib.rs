@@ -4,8 +4,8 @@
 //! given. Several instances share the work: each connection is held by one of them, and taken over by another when
 //! that one is lost.
 //!
-//! - [`machine`] is a connection's life as a pure state machine; `link` the task with its socket, `outlet` the way of
-//!   its messages to a topic, `clerk` the way of its news to state and to those who watch.
+//! - [`machine`] is a connection's life as a pure state machine; `link` the way to its task, `task` what that does,
+//!   `talk` one opening of its socket, `outlet` the way of its messages to a topic, `clerk` the way of its news to state and to those who watch.
 //! - [`Manager`] is what users ask; `ownership` decides with other instances who holds what; `registry` is state.
 //! - [`names`] has every name that others rely on.
 //!
@@ -30,7 +30,9 @@ mod registry;
 mod request;
 mod service;
 mod settings;
+mod talk;
 mod target;
+mod task;
 mod tasks;
 
 pub use dial::Dialer;

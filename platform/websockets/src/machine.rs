@@ -7,11 +7,17 @@
 //! Opening ────▶ Open ────────────────────▶ Waiting ─────────▶ Opening
 //!    │           │  (no reconnecting)         ▲                 │ Refused
 //!    │           ▼                            └─────────────────┤
-//!    └────────▶ Over ◀──────────────────────────────────────────┘ (attempts used up)
+//!    └────────▶ Over ◀──────────────────────────────────────────┘ (attempts used up, or never open)
 //!                                  Leave, Retire from anywhere ──▶ Gone
 //! ```
+//!
+//! Beside this it keeps what ails the connection ([`Trouble`]): an open one that has any is degraded.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
+
+/// So many drops, none of which came after a steady time, make a connection unsteady.
+const UNSTEADY: u32 = 3;
 
 /// How a dropped connection is made again (I3.1).
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -61,6 +67,39 @@ pub struct Failure {
     pub message: String,
 }
 
+/// What keeps an open connection from being as good as it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Trouble {
+    /// It dropped three times, never having been open for a steady time before.
+    Unsteady,
+    /// The server leaves a ping unanswered and says nothing else.
+    Silent,
+    /// What it receives cannot be published.
+    Unpublished,
+}
+
+impl Trouble {
+    /// As it is told.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unsteady => "unsteady",
+            Self::Silent => "silent",
+            Self::Unpublished => "unpublished",
+        }
+    }
+
+    /// For people.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Unsteady => "it keeps dropping",
+            Self::Silent => "the server does not answer a ping",
+            Self::Unpublished => "its messages cannot be published",
+        }
+    }
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
@@ -74,8 +113,14 @@ pub enum Input {
     Failed(Failure),
     /// A wait is over.
     Due,
-    /// The user wants to have it no longer.
-    Leave,
+    /// It has been open for long enough to be called steady.
+    Steady,
+    /// Something ails it.
+    Troubled(Trouble),
+    /// It is well again in this respect.
+    Relieved(Trouble),
+    /// It is not wanted any longer: by whom, or why.
+    Leave(&'static str),
     /// This instance does not hold it any longer; somebody else may.
     Retire,
 }
@@ -96,8 +141,16 @@ pub enum Effect {
 /// What those who watch are told (I7).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Told {
+    /// It is written down.
+    Registered,
+    /// An attempt begins: which one, from 1.
+    Connecting(u32),
     /// It is open.
     Connected,
+    /// It is open, but not well: each trouble is told when it begins, and anew after each opening.
+    Degraded(Trouble),
+    /// The last of its troubles is over.
+    Recovered,
     /// It will be made again: which attempt this is.
     Reconnecting(u32),
     /// It is closed, and stays so: why.
@@ -126,38 +179,53 @@ pub enum State {
 pub struct Machine {
     state: State,
     reconnect: Option<Reconnect>,
+    /// Whether it has never been open: whoever asked for it is told of a failure, and asks again.
+    is_new: bool,
+    troubles: BTreeSet<Trouble>,
+    /// Since it was last steady.
+    drops: u32,
 }
 
 impl Machine {
-    /// Of a connection whose handshake is done. `reconnect` is `None` where every drop is the end.
-    #[must_use]
-    pub fn opened(reconnect: Option<Reconnect>) -> (Self, Vec<Effect>) {
-        let machine = Self {
-            state: State::Open,
+    fn in_state(state: State, reconnect: Option<Reconnect>) -> Self {
+        Self {
+            state,
             reconnect,
-        };
-        (machine, vec![Effect::Tell(Told::Connected)])
+            is_new: false,
+            troubles: BTreeSet::new(),
+            drops: 0,
+        }
+    }
+
+    /// Of a connection that was asked for and written down just now. Its first attempt is the only one until it has
+    /// been open. `reconnect` is `None` where every drop is the end.
+    #[must_use]
+    pub fn registered(reconnect: Option<Reconnect>) -> (Self, Vec<Effect>) {
+        let mut machine = Self::in_state(State::Opening(1), reconnect);
+        machine.is_new = true;
+        let told = [Told::Registered, Told::Connecting(1)];
+        (
+            machine,
+            told.map(Effect::Tell).into_iter().chain([Effect::Open]).collect(),
+        )
     }
 
     /// Of a connection that was open in an earlier life of this instance, or another's. Even one that is not to
     /// reconnect after a drop gets one attempt: it was not the server that ended it.
     #[must_use]
     pub fn restored(reconnect: Option<Reconnect>) -> (Self, Vec<Effect>) {
-        let machine = Self {
-            state: State::Opening(1),
-            reconnect,
-        };
-        (machine, vec![Effect::Tell(Told::Reconnecting(1)), Effect::Open])
+        let machine = Self::in_state(State::Opening(1), reconnect);
+        let told = [Told::Reconnecting(1), Told::Connecting(1)];
+        (
+            machine,
+            told.map(Effect::Tell).into_iter().chain([Effect::Open]).collect(),
+        )
     }
 
     /// Of a connection that was closed for good.
     #[must_use]
     pub fn over() -> (Self, Vec<Effect>) {
-        let machine = Self {
-            state: State::Over,
-            reconnect: None,
-        };
-        (machine, Vec::new())
+        (Self::in_state(State::Over, None), Vec::new())
     }
 
     /// How it stands.
@@ -170,43 +238,83 @@ impl Machine {
     pub fn step(&mut self, input: Input, random: f64) -> Vec<Effect> {
         match (self.state, input) {
             (State::Gone, _) => Vec::new(),
-            (State::Over, Input::Leave | Input::Retire) => {
+            (State::Over, Input::Leave(_) | Input::Retire) => {
                 self.state = State::Gone;
                 Vec::new()
             }
-            (state, Input::Leave) => {
+            (state, Input::Leave(why)) => {
                 self.state = State::Gone;
                 let mut effects = close_if_open(state);
-                effects.push(Effect::Tell(Told::Closed("by the user".to_owned())));
+                effects.push(Effect::Tell(Told::Closed(why.to_owned())));
                 effects
             }
             (state, Input::Retire) => {
                 self.state = State::Gone;
                 close_if_open(state)
             }
+            (State::Over, _) => Vec::new(),
+            (state, Input::Troubled(trouble)) => {
+                let begins = self.troubles.insert(trouble);
+                tell_if(begins && state == State::Open, Told::Degraded(trouble))
+            }
+            (state, Input::Relieved(trouble)) => {
+                let ends = self.troubles.remove(&trouble) && self.troubles.is_empty();
+                tell_if(ends && state == State::Open, Told::Recovered)
+            }
             (State::Opening(_), Input::Opened) => {
                 self.state = State::Open;
-                vec![Effect::Tell(Told::Connected)]
+                self.is_new = false;
+                let troubles = self.troubles.iter().copied().map(Told::Degraded);
+                [Told::Connected]
+                    .into_iter()
+                    .chain(troubles)
+                    .map(Effect::Tell)
+                    .collect()
+            }
+            (State::Opening(_), Input::Refused(failure)) if self.is_new => {
+                self.state = State::Over;
+                let reason = failure.message.clone();
+                vec![
+                    Effect::Tell(Told::Failed(failure)),
+                    Effect::Tell(Told::Closed(reason)),
+                ]
             }
             (State::Opening(attempt), Input::Refused(failure)) => {
                 self.again(attempt + 1, random, failure.message)
             }
             (State::Waiting(attempt), Input::Due) => {
                 self.state = State::Opening(attempt);
-                vec![Effect::Open]
+                vec![Effect::Tell(Told::Connecting(attempt)), Effect::Open]
             }
-            (State::Open, Input::Closed(code, reason)) => self.again(
-                1,
-                random,
-                format!("by the server: {code} {reason}").trim_end().to_owned(),
-            ),
+            (State::Open, Input::Steady) => {
+                self.drops = 0;
+                self.step(Input::Relieved(Trouble::Unsteady), random)
+            }
+            (State::Open, Input::Closed(code, reason)) => {
+                self.dropped();
+                self.again(
+                    1,
+                    random,
+                    format!("by the server: {code} {reason}").trim_end().to_owned(),
+                )
+            }
             (State::Open, Input::Failed(failure)) => {
+                self.dropped();
                 let reason = failure.message.clone();
                 let mut effects = vec![Effect::Tell(Told::Failed(failure))];
                 effects.extend(self.again(1, random, reason));
                 effects
             }
             _ => Vec::new(),
+        }
+    }
+
+    fn dropped(&mut self) {
+        // The next server, or the same one after its restart, may well talk.
+        self.troubles.remove(&Trouble::Silent);
+        self.drops = self.drops.saturating_add(1);
+        if self.drops >= UNSTEADY {
+            self.troubles.insert(Trouble::Unsteady);
         }
     }
 
@@ -224,6 +332,14 @@ impl Machine {
                 vec![Effect::Tell(Told::Closed(reason))]
             }
         }
+    }
+}
+
+fn tell_if(holds: bool, told: Told) -> Vec<Effect> {
+    if holds {
+        vec![Effect::Tell(told)]
+    } else {
+        Vec::new()
     }
 }
 
@@ -246,6 +362,12 @@ mod tests {
             kind: "reset",
             message: "gone".to_owned(),
         }
+    }
+
+    fn opened(reconnect: Option<Reconnect>) -> Machine {
+        let (mut machine, _) = Machine::registered(reconnect);
+        assert_eq!(machine.step(Input::Opened, 0.0), [Effect::Tell(Told::Connected)]);
+        machine
     }
 
     /// Runs a machine whose every attempt fails, or succeeds at one of them; tells how long it waited.
@@ -278,10 +400,14 @@ mod tests {
 
     #[test]
     fn five_attempts_double_their_wait_from_a_second() {
-        let (machine, _) = Machine::opened(Some(Reconnect::default()));
-        let (waited, told) = run(machine, Input::Closed(1001, "bye".to_owned()), None);
+        let (waited, told) = run(
+            opened(Some(Reconnect::default())),
+            Input::Closed(1001, "bye".to_owned()),
+            None,
+        );
         assert_eq!(waited, Duration::from_secs(1 + 2 + 4 + 8 + 16));
-        let mut expected: Vec<_> = (1..=5).map(Told::Reconnecting).collect();
+        let attempt = |attempt| [Told::Reconnecting(attempt), Told::Connecting(attempt)];
+        let mut expected: Vec<_> = (1..=5).flat_map(attempt).collect();
         expected.push(Told::Closed("gone".to_owned()));
         assert_eq!(told, expected);
     }
@@ -304,17 +430,22 @@ mod tests {
 
     #[test]
     fn a_success_begins_the_count_anew() {
-        let (machine, told) = Machine::opened(Some(Reconnect::default()));
-        assert_eq!(told, [Effect::Tell(Told::Connected)]);
-        let (waited, told) = run(machine, Input::Failed(failure()), Some(3));
+        let (waited, told) = run(
+            opened(Some(Reconnect::default())),
+            Input::Failed(failure()),
+            Some(3),
+        );
         assert_eq!(waited, Duration::from_secs(1 + 2 + 4));
         assert_eq!(
             told,
             [
                 Told::Failed(failure()),
                 Told::Reconnecting(1),
+                Told::Connecting(1),
                 Told::Reconnecting(2),
+                Told::Connecting(2),
                 Told::Reconnecting(3),
+                Told::Connecting(3),
                 Told::Connected
             ]
         );
@@ -322,7 +453,7 @@ mod tests {
 
     #[test]
     fn without_reconnecting_a_drop_is_the_end() {
-        let drop = |input| run(Machine::opened(None).0, input, None).1;
+        let drop = |input| run(opened(None), input, None).1;
         assert_eq!(
             drop(Input::Closed(1000, String::new())),
             [Told::Closed("by the server: 1000".to_owned())]
@@ -335,8 +466,8 @@ mod tests {
 
     #[test]
     fn a_user_who_leaves_is_told_once() {
-        let (mut machine, _) = Machine::opened(Some(Reconnect::default()));
-        let effects = machine.step(Input::Leave, 0.0);
+        let mut machine = opened(Some(Reconnect::default()));
+        let effects = machine.step(Input::Leave("by the user"), 0.0);
         assert_eq!(
             effects,
             [
@@ -346,12 +477,15 @@ mod tests {
         );
         assert!(machine.step(Input::Closed(1000, String::new()), 0.0).is_empty());
         let (mut over, _) = Machine::over();
-        assert!(over.step(Input::Leave, 0.0).is_empty(), "it was told before");
+        assert!(
+            over.step(Input::Leave("by the user"), 0.0).is_empty(),
+            "it was told before"
+        );
     }
 
     #[test]
     fn one_that_is_given_away_is_closed_in_silence() {
-        let (mut machine, _) = Machine::opened(None);
+        let mut machine = opened(None);
         assert_eq!(machine.step(Input::Retire, 0.0), [Effect::Close]);
         assert_eq!(machine.state(), State::Gone);
     }
@@ -359,12 +493,116 @@ mod tests {
     #[test]
     fn a_restored_one_is_tried_at_once_whatever_its_policy() {
         let (machine, effects) = Machine::restored(None);
-        assert_eq!(effects, [Effect::Tell(Told::Reconnecting(1)), Effect::Open]);
+        assert_eq!(
+            effects,
+            [
+                Effect::Tell(Told::Reconnecting(1)),
+                Effect::Tell(Told::Connecting(1)),
+                Effect::Open
+            ]
+        );
         let (waited, told) = run(machine, Input::Refused(failure()), None);
         assert_eq!(
             (waited, told),
             (Duration::ZERO, vec![Told::Closed("gone".to_owned())])
         );
+    }
+
+    #[test]
+    fn a_new_one_is_tried_once_whatever_its_policy() {
+        let (mut machine, effects) = Machine::registered(Some(Reconnect::default()));
+        assert_eq!(
+            effects,
+            [
+                Effect::Tell(Told::Registered),
+                Effect::Tell(Told::Connecting(1)),
+                Effect::Open
+            ]
+        );
+        assert_eq!(
+            machine.step(Input::Refused(failure()), 0.0),
+            [
+                Effect::Tell(Told::Failed(failure())),
+                Effect::Tell(Told::Closed("gone".to_owned()))
+            ]
+        );
+        assert_eq!(machine.state(), State::Over);
+    }
+
+    #[test]
+    fn troubles_degrade_and_their_end_is_told_once() {
+        let mut machine = opened(None);
+        let mut told = |input| match machine.step(input, 0.0).as_slice() {
+            [] => None,
+            [Effect::Tell(told)] => Some(told.clone()),
+            effects => panic!("{effects:?}"),
+        };
+        assert_eq!(told(Input::Relieved(Trouble::Silent)), None, "there was none");
+        assert_eq!(
+            told(Input::Troubled(Trouble::Silent)),
+            Some(Told::Degraded(Trouble::Silent))
+        );
+        assert_eq!(told(Input::Troubled(Trouble::Silent)), None, "it is known");
+        assert_eq!(
+            told(Input::Troubled(Trouble::Unpublished)),
+            Some(Told::Degraded(Trouble::Unpublished))
+        );
+        assert_eq!(told(Input::Relieved(Trouble::Silent)), None, "there is another");
+        assert_eq!(told(Input::Relieved(Trouble::Unpublished)), Some(Told::Recovered));
+    }
+
+    #[test]
+    fn one_that_keeps_dropping_is_unsteady_until_it_holds() {
+        let mut machine = opened(Some(Reconnect::default()));
+        let mut drop_and_open = || {
+            let mut story = machine.step(Input::Closed(1001, String::new()), 0.0);
+            story.extend(machine.step(Input::Due, 0.0));
+            story.extend(machine.step(Input::Opened, 0.0));
+            let degraded = Effect::Tell(Told::Degraded(Trouble::Unsteady));
+            (story.contains(&degraded), story.last() == Some(&degraded))
+        };
+        assert_eq!(drop_and_open(), (false, false));
+        assert_eq!(drop_and_open(), (false, false));
+        assert_eq!(drop_and_open(), (true, true), "told after it is open");
+        assert_eq!(drop_and_open(), (true, true), "and after every opening");
+        assert_eq!(machine.step(Input::Steady, 0.0), [Effect::Tell(Told::Recovered)]);
+        assert!(machine.step(Input::Steady, 0.0).is_empty());
+        machine.step(Input::Closed(1001, String::new()), 0.0);
+        machine.step(Input::Due, 0.0);
+        assert_eq!(
+            machine.step(Input::Opened, 0.0),
+            [Effect::Tell(Told::Connected)],
+            "the count began anew"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_published_while_it_is_down_is_told_when_it_is_open() {
+        let mut machine = opened(Some(Reconnect::default()));
+        machine.step(Input::Troubled(Trouble::Silent), 0.0);
+        machine.step(Input::Failed(failure()), 0.0);
+        assert!(
+            machine
+                .step(Input::Troubled(Trouble::Unpublished), 0.0)
+                .is_empty()
+        );
+        machine.step(Input::Due, 0.0);
+        assert_eq!(
+            machine.step(Input::Opened, 0.0),
+            [
+                Effect::Tell(Told::Connected),
+                Effect::Tell(Told::Degraded(Trouble::Unpublished))
+            ],
+            "a new socket is not silent yet"
+        );
+    }
+
+    fn trouble() -> impl Strategy<Value = Trouble> {
+        prop_oneof![
+            Just(Trouble::Unsteady),
+            Just(Trouble::Silent),
+            Just(Trouble::Unpublished)
+        ]
     }
 
     fn inputs() -> impl Strategy<Value = Input> {
@@ -374,7 +612,10 @@ mod tests {
             3 => Just(Input::Closed(1000, String::new())),
             3 => Just(Input::Failed(failure())),
             6 => Just(Input::Due),
-            1 => Just(Input::Leave),
+            2 => Just(Input::Steady),
+            3 => trouble().prop_map(Input::Troubled),
+            3 => trouble().prop_map(Input::Relieved),
+            1 => Just(Input::Leave("by the user")),
             1 => Just(Input::Retire),
         ]
     }
@@ -385,9 +626,11 @@ mod tests {
             inputs in proptest::collection::vec((inputs(), 0.0..1.0), 0..60),
             attempts in 0_u32..7,
             jitter in 0.0..1.0,
+            is_new in any::<bool>(),
         ) {
             let policy = Reconnect { attempts, jitter, ..Reconnect::default() };
-            let (mut machine, first) = Machine::opened(Some(policy));
+            let begin = if is_new { Machine::registered } else { Machine::restored };
+            let (mut machine, first) = begin(Some(policy));
             let mut story = first;
             for (input, random) in inputs {
                 let before = machine.state();
@@ -407,21 +650,67 @@ mod tests {
                 Effect::Tell(told) => Some(told),
                 _ => None,
             }).collect();
+            let (mut was_open, mut troubles) = (!is_new, BTreeSet::new());
             for (index, news) in told.iter().enumerate() {
                 let next = told.get(index + 1);
+                let is_open = |news: Option<&&Told>| {
+                    matches!(
+                        news,
+                        None | Some(
+                            Told::Degraded(_)
+                                | Told::Recovered
+                                | Told::Failed(_)
+                                | Told::Reconnecting(1)
+                                | Told::Closed(_)
+                        )
+                    )
+                };
                 match news {
-                    Told::Failed(_) => prop_assert!(matches!(next, Some(Told::Reconnecting(1) | Told::Closed(_)))),
-                    Told::Reconnecting(n) => {
-                        prop_assert!(*n <= attempts);
+                    Told::Registered => {
+                        prop_assert!(index == 0 && is_new);
+                        prop_assert!(matches!(next, Some(Told::Connecting(1))));
+                    }
+                    Told::Connecting(n) => {
                         let follows = match next {
                             None | Some(Told::Connected | Told::Closed(_)) => true,
-                            Some(Told::Reconnecting(m)) => *m == n + 1,
-                            Some(Told::Failed(_)) => false,
+                            Some(Told::Reconnecting(m)) => was_open && *m == n + 1,
+                            Some(Told::Failed(_)) => !was_open,
+                            Some(_) => false,
+                        };
+                        prop_assert!(follows);
+                    }
+                    Told::Connected => {
+                        was_open = true;
+                        troubles.clear();
+                        prop_assert!(is_open(next) && !matches!(next, Some(Told::Recovered)));
+                    }
+                    Told::Degraded(trouble) => {
+                        troubles.insert(*trouble);
+                        prop_assert!(is_open(next));
+                    }
+                    Told::Recovered => {
+                        prop_assert!(!troubles.is_empty(), "of what?");
+                        troubles.clear();
+                        prop_assert!(is_open(next) && !matches!(next, Some(Told::Recovered)));
+                    }
+                    Told::Failed(_) => {
+                        let follows = match next {
+                            Some(Told::Reconnecting(1)) => was_open,
+                            Some(Told::Closed(_)) => true,
+                            _ => false,
+                        };
+                        prop_assert!(follows);
+                    }
+                    Told::Reconnecting(n) => {
+                        prop_assert!(*n <= attempts.max(1));
+                        let follows = match next {
+                            None | Some(Told::Closed(_)) => true,
+                            Some(Told::Connecting(m)) => m == n,
+                            Some(_) => false,
                         };
                         prop_assert!(follows);
                     }
                     Told::Closed(_) => prop_assert!(next.is_none()),
-                    Told::Connected => prop_assert!(!matches!(next, Some(Told::Connected))),
                 }
             }
         }

@@ -15,13 +15,14 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::clerk::Clerk;
 use crate::dial::{DialError, Dialer};
 use crate::error::CallError;
-use crate::link::{Link, Parts, SendError, Start, View};
+use crate::link::{Link, Parts, SendError, View};
 use crate::machine::Machine;
 use crate::outlet::{Bounds, Outlet};
 use crate::record::{ConnectionRecord, Status};
 use crate::registry::Registry;
 use crate::request::{binary_prefix, text_prefix};
 use crate::settings::Limits;
+use crate::target::Target;
 use crate::tasks::spawn;
 
 /// The wait for an answer where the caller names none (R4).
@@ -30,6 +31,8 @@ const DEFAULT_TIMEOUT_MS: i32 = 10_000;
 const LONGEST_TIMEOUT_MS: i32 = 3_600_000;
 const MAX_TAGS: usize = 64;
 const MAX_TAG: usize = 1024;
+/// Bytes of all tags of a connection: a list of many connections shall fit into one answer.
+const MAX_TAGS_BYTES: usize = 8 * 1024;
 const MAX_TOPIC: usize = 255;
 
 /// The WebSocket manager, one instance of it. Cheap to clone.
@@ -43,14 +46,35 @@ pub(crate) struct Inner {
     pub(crate) backend: Backend,
     pub(crate) registry: Arc<Registry>,
     pub(crate) links: Mutex<HashMap<String, Arc<Link>>>,
-    /// New connections that are written down but not held yet.
-    pub(crate) making: Mutex<HashSet<String>>,
-    /// One for each connection that may be made at the moment.
-    places: Arc<tokio::sync::Semaphore>,
+    /// New connections that are not held yet. Locked after `links` where both are.
+    making: Mutex<HashSet<String>>,
     /// Whether the wipe at the start is done.
     pub(crate) cleared: AtomicBool,
     /// Whether another process of this name took over.
     pub(crate) replaced: AtomicBool,
+}
+
+/// How a connection begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// It was asked for just now.
+    New,
+    /// It was open in an earlier life, or another's.
+    Restored,
+    /// It was closed for good.
+    Over,
+}
+
+/// The place of a connection that is being made; given back when this is dropped.
+struct Place<'a> {
+    inner: &'a Inner,
+    id: &'a str,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.inner.making.lock().remove(self.id);
+    }
 }
 
 /// A connection as its users see it (I1.2).
@@ -70,7 +94,6 @@ impl Manager {
     pub fn new(backend: Backend, instance: &str, dialer: Dialer, limits: Limits) -> Self {
         let registry = Registry::new(backend.clone(), plain(instance), limits.heartbeat_every * 3);
         Self(Arc::new(Inner {
-            places: Arc::new(tokio::sync::Semaphore::new(limits.max_connections)),
             limits,
             dialer,
             backend,
@@ -88,7 +111,8 @@ impl Manager {
         self.0.registry.instance()
     }
 
-    /// Makes a connection (I1.1). When this returns, the handshake is done and the connection is written down.
+    /// Makes a connection (I1.1). When this returns, the handshake is done and the connection is written down. It is
+    /// written down before it is tried, as one that is being made; a failure takes it out again.
     ///
     /// # Errors
     /// [`CallError`]. Dropping the future before it is done may leave a connection behind.
@@ -104,51 +128,83 @@ impl Manager {
         }
         check_tags(&tags)?;
         let target = inner.limits.reach.parse(url)?;
-        let full = || {
-            CallError::Full(format!(
-                "there are {} connections already",
-                inner.limits.max_connections
-            ))
-        };
-        let _place = inner.places.try_acquire().map_err(|_| full())?;
-        let making = inner.limits.max_connections - inner.places.available_permits();
-        if inner.links.lock().len() + making > inner.limits.max_connections {
-            return Err(full());
-        }
-        let socket = inner.dialer.dial(&target).await.map_err(|error| match error {
-            DialError::Refused(error) => CallError::Target(error),
-            DialError::Failed(failure) => CallError::Peer {
-                kind: failure.kind,
-                message: failure.message,
-            },
-        })?;
-        let now = Timestamp::now();
         let record = ConnectionRecord {
             id: uuid::Uuid::new_v4().to_string(),
             url: url.to_owned(),
             auto_reconnect,
-            status: Status::Connected,
+            status: Status::Connecting,
             topic: None,
             content_type: String::new(),
             tags,
             instance_id: self.instance().to_owned(),
-            created_at: now,
-            connected_at: Some(now),
-            last_heartbeat: Some(now),
+            created_at: Timestamp::now(),
+            connected_at: None,
+            last_heartbeat: None,
         };
-        // A connection that is not written down would be nobody's: the socket goes with the error.
-        inner.making.lock().insert(record.id.clone());
-        let created = inner.registry.create(&record).await;
-        if created.is_ok() {
-            self.hold(&record, target, Start::Opened(Box::new(socket)));
+        let place = self.place(&record.id)?;
+        inner.registry.create(&record).await?;
+        let link = self.hold(&record, target, Start::New);
+        drop(place);
+        let outcome = match link.tried().await {
+            Some(Ok(())) => self.opened(&record.id).await,
+            Some(Err(DialError::Refused(error))) => Err(CallError::Target(error)),
+            Some(Err(DialError::Failed(failure))) => Err(CallError::Peer {
+                kind: failure.kind,
+                message: failure.message,
+            }),
+            // Somebody disconnected it meanwhile, or the service ends; then the next life forgets it.
+            None => return Err(not_open(&record.id, &link)),
+        };
+        if outcome.is_err() {
+            self.forget(&record.id, &link).await;
         }
-        inner.making.lock().remove(&record.id);
-        created?;
-        Ok((record.id, Status::Connected))
+        outcome.map(|()| (record.id, Status::Connected))
+    }
+
+    /// Writes down that a new connection is open: from here on it comes back after a restart.
+    async fn opened(&self, id: &str) -> Result<(), CallError> {
+        let now = Some(Timestamp::now());
+        self.change(id, |record| {
+            if record.was_never_open() {
+                record.status = Status::Connected;
+                (record.connected_at, record.last_heartbeat) = (now, now);
+            }
+        })
+        .await
+    }
+
+    /// Removes a new connection that nobody was told of. Where that cannot be written down, the sweep tries again.
+    pub(crate) async fn forget(&self, id: &str, link: &Link) {
+        match self.0.registry.delete(id).await {
+            Ok(()) => {
+                self.0.links.lock().remove(id);
+            }
+            Err(error) => {
+                tracing::warn!(connection = id, %error, "a connection that never was cannot be removed yet");
+            }
+        }
+        link.leave("it could not be written down").await;
+    }
+
+    fn place<'a>(&'a self, id: &'a str) -> Result<Place<'a>, CallError> {
+        let most = self.0.limits.max_connections;
+        let links = self.0.links.lock();
+        let mut making = self.0.making.lock();
+        if links.len() + making.len() >= most {
+            return Err(CallError::Full(format!("there are {most} connections already")));
+        }
+        making.insert(id.to_owned());
+        Ok(Place { inner: &self.0, id })
+    }
+
+    /// Whether a connection is in this instance's hands, or will be in a moment.
+    pub(crate) fn has(&self, id: &str) -> bool {
+        let links = self.0.links.lock();
+        links.contains_key(id) || self.0.making.lock().contains(id)
     }
 
     /// Begins to hold a connection.
-    pub(crate) fn hold(&self, record: &ConnectionRecord, target: crate::target::Target, start: Start) {
+    pub(crate) fn hold(&self, record: &ConnectionRecord, target: Target, start: Start) -> Arc<Link> {
         let inner = &self.0;
         let reconnect = record.auto_reconnect.then_some(inner.limits.reconnect);
         let view = Arc::new(View::default());
@@ -162,6 +218,7 @@ impl Manager {
         let bounds = Bounds {
             bytes: inner.limits.queue_bytes,
             batch: inner.limits.batch,
+            patience: inner.limits.publish_patience,
         };
         let (outlet, emptying) = Outlet::new(
             inner.backend.clone(),
@@ -174,7 +231,7 @@ impl Manager {
             outlet.start(topic.clone());
         }
         let machine = match &start {
-            Start::Opened(_) => Machine::opened(reconnect),
+            Start::New => Machine::registered(reconnect),
             Start::Restored => Machine::restored(reconnect),
             Start::Over => Machine::over(),
         };
@@ -186,12 +243,20 @@ impl Manager {
             outlet,
             view,
             ping_every: inner.limits.ping_every,
+            steady_after: inner.limits.reconnect.longest,
         };
-        let (link, talking) = Link::new(parts, start);
-        inner.links.lock().insert(record.id.clone(), Arc::new(link));
+        let (link, talking) = Link::new(parts);
+        let link = Arc::new(link);
+        {
+            let mut links = inner.links.lock();
+            links.insert(record.id.clone(), link.clone());
+            // It takes one place, not two.
+            inner.making.lock().remove(&record.id);
+        }
         spawn("the clerk of a connection", telling);
         spawn("the outlet of a connection", emptying);
         spawn("a connection", talking);
+        link
     }
 
     /// All connections of all instances that carry all of some tags (I1.2).
@@ -255,7 +320,7 @@ impl Manager {
             Err(error) => return Err(error),
         };
         if let Some(link) = link {
-            link.leave().await;
+            link.leave("by the user").await;
         }
         self.0.registry.delete(id).await?;
         self.0.links.lock().remove(id);
@@ -487,6 +552,12 @@ fn check_tags(tags: &BTreeMap<String, String>) -> Result<(), CallError> {
             "a connection has at most {MAX_TAGS} tags"
         )));
     }
+    let bytes: usize = tags.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if bytes > MAX_TAGS_BYTES {
+        return Err(CallError::Invalid(format!(
+            "the tags of a connection have at most {MAX_TAGS_BYTES} bytes together"
+        )));
+    }
     for (key, value) in tags {
         if key.is_empty() || key.len() > MAX_TAG || value.len() > MAX_TAG {
             return Err(CallError::Invalid(format!(
@@ -520,6 +591,22 @@ mod tests {
             frame(vec![1], vec![0xff], "").unwrap(),
             Message::Binary(Bytes::from_static(&[1, 0xff]))
         );
+    }
+
+    #[test]
+    fn tags_are_bounded_one_by_one_and_together() {
+        let tags = |count: usize, bytes: usize| {
+            let value = "x".repeat(bytes);
+            check_tags(
+                &(0..count)
+                    .map(|number| (number.to_string(), value.clone()))
+                    .collect(),
+            )
+        };
+        assert!(tags(64, 100).is_ok());
+        assert!(tags(65, 1).is_err());
+        assert!(tags(1, 1025).is_err());
+        assert!(tags(9, 1000).unwrap_err().to_string().contains("together"));
     }
 
     #[test]

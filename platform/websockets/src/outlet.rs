@@ -10,7 +10,7 @@ use std::time::Duration;
 use outrigger_kit::CancellationToken;
 use outrigger_platform_service::Backend;
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::DropGuard;
 
@@ -62,6 +62,8 @@ pub(crate) struct Bounds {
     pub(crate) bytes: usize,
     /// Messages of one batch.
     pub(crate) batch: usize,
+    /// A batch that waits longer than this for whoever passes it on is stuck.
+    pub(crate) patience: Duration,
 }
 
 /// Where a connection's messages leave.
@@ -74,8 +76,20 @@ pub(crate) struct Outlet {
     space: Arc<Semaphore>,
     bounds: Bounds,
     counters: Arc<Counters>,
+    /// Whether messages cannot be published at this time.
+    stuck: watch::Sender<bool>,
     finish: CancellationToken,
     drained: CancellationToken,
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Published,
+    /// Whoever passes events on will never take it.
+    Refused,
+    /// Nobody wants it to be published any more.
+    Stopped,
 }
 
 /// A message that waits.
@@ -113,6 +127,7 @@ impl Outlet {
             space: Arc::new(Semaphore::new(bounds.bytes.max(LEAST_COST))),
             bounds,
             counters,
+            stuck: watch::Sender::new(false),
             finish: CancellationToken::new(),
             drained: CancellationToken::new(),
         });
@@ -218,6 +233,11 @@ impl Outlet {
         self.finish.clone().drop_guard()
     }
 
+    /// Whether messages cannot be published: whoever passes them on is away for too long, or refuses them for good.
+    pub(crate) fn stuck(&self) -> watch::Receiver<bool> {
+        self.stuck.subscribe()
+    }
+
     /// Waits for the end of the work.
     pub(crate) async fn drained(&self) {
         self.drained.cancelled().await;
@@ -290,10 +310,28 @@ impl Emptier {
         Some(batch)
     }
 
-    /// Publishes a batch, however long it takes, unless it is stopped.
+    /// Publishes a batch, however long it takes, unless it is stopped; says when it is stuck.
     async fn publish(&self, batch: Vec<Item>, out_of_time: &CancellationToken) {
+        let stuck = |is_stuck: bool| {
+            self.outlet
+                .stuck
+                .send_if_modified(|known| std::mem::replace(known, is_stuck) != is_stuck);
+        };
+        let late = async {
+            tokio::time::sleep(self.outlet.bounds.patience).await;
+            stuck(true);
+            std::future::pending().await
+        };
+        let outcome = tokio::select! {
+            outcome = self.try_to_publish(batch, out_of_time) => outcome,
+            outcome = late => outcome,
+        };
+        stuck(outcome == Outcome::Refused);
+    }
+
+    async fn try_to_publish(&self, batch: Vec<Item>, out_of_time: &CancellationToken) -> Outcome {
         let Some(route) = batch.first().map(|item| item.route.clone()) else {
-            return;
+            return Outcome::Stopped;
         };
         let counters = &self.outlet.counters;
         let drop_all = |count: usize, why: &str| {
@@ -314,17 +352,19 @@ impl Emptier {
         let mut pause = PAUSE.0;
         loop {
             if route.stopped.is_cancelled() {
-                return drop_all(events.len(), "publishing was stopped");
+                drop_all(events.len(), "publishing was stopped");
+                return Outcome::Stopped;
             }
             if out_of_time.is_cancelled() {
-                return drop_all(events.len(), "the connection ended and time is up");
+                drop_all(events.len(), "the connection ended and time is up");
+                return Outcome::Stopped;
             }
             let (count, why) = match self.backend.publish_all(&route.topic, &events).await {
                 Ok(failed) if failed.is_empty() => {
                     counters
                         .published
                         .fetch_add(events.len() as u64, Ordering::Relaxed);
-                    return;
+                    return Outcome::Published;
                 }
                 Ok(failed) => {
                     counters
@@ -339,7 +379,10 @@ impl Emptier {
                 }
                 Err(error) if error.is_transient() => (events.len(), error.to_string()),
                 // It will not work the next time either.
-                Err(error) => return drop_all(events.len(), &error.to_string()),
+                Err(error) => {
+                    drop_all(events.len(), &error.to_string());
+                    return Outcome::Refused;
+                }
             };
             tracing::warn!(
                 connection = self.id,

@@ -20,8 +20,8 @@ use outrigger_kit::health::HealthEntry;
 use outrigger_platform_service::BackendError;
 
 use crate::events;
-use crate::link::{Link, Start};
-use crate::manager::Manager;
+use crate::link::Link;
+use crate::manager::{Manager, Start};
 use crate::names::HEARTBEAT_TOPIC;
 use crate::record::{ConnectionRecord, InstanceRecord, Status};
 use crate::registry::Beat;
@@ -46,7 +46,7 @@ impl Manager {
         listed.extend(inner.registry.migrate().await?);
         for id in listed {
             match inner.registry.get(&id).await? {
-                Some((record, _)) if record.instance_id == self.instance() => self.adopt(&record),
+                Some((record, _)) if record.instance_id == self.instance() => self.adopt(&record).await?,
                 Some(_) | None => stale.push(id),
             }
         }
@@ -56,7 +56,7 @@ impl Manager {
         let links: Vec<_> = inner.links.lock().values().cloned().collect();
         let first = join_all(links.iter().map(|link| async move {
             if link.view.status() != Status::Disconnected {
-                link.tried().await;
+                let _ = link.tried().await;
             }
         }));
         if tokio::time::timeout(FIRST_ATTEMPTS, first).await.is_err() {
@@ -66,9 +66,16 @@ impl Manager {
     }
 
     /// Holds a connection that another life, or another instance, held before.
-    fn adopt(&self, record: &ConnectionRecord) {
-        if self.0.making.lock().contains(&record.id) || self.0.links.lock().contains_key(&record.id) {
-            return;
+    async fn adopt(&self, record: &ConnectionRecord) -> Result<(), BackendError> {
+        if self.has(&record.id) {
+            return Ok(());
+        }
+        if record.was_never_open() {
+            tracing::info!(
+                connection = record.id,
+                "forgetting a connection whose maker died over it"
+            );
+            return self.0.registry.delete(&record.id).await;
         }
         match self.0.limits.reach.parse(&record.url) {
             Ok(target) => {
@@ -77,7 +84,12 @@ impl Manager {
                 } else {
                     Start::Restored
                 };
-                tracing::info!(connection = record.id, url = record.url, "taking up a connection");
+                // Without path and query: some servers take their tokens there.
+                tracing::info!(
+                    connection = record.id,
+                    host = target.host,
+                    "taking up a connection"
+                );
                 self.hold(record, target, start);
             }
             // The settings changed since; it stays in the list until its user removes it.
@@ -85,6 +97,7 @@ impl Manager {
                 tracing::warn!(connection = record.id, %error, "a connection may not be taken up");
             }
         }
+        Ok(())
     }
 
     /// Heartbeats and sweeps until `stop`, then gives everything up in order.
@@ -216,6 +229,7 @@ impl Manager {
         for record in lost {
             self.take_over(&record, &living).await?;
         }
+        self.forget_stillborn().await;
         self.take_up_own().await
     }
 
@@ -259,13 +273,25 @@ impl Manager {
             inner.registry.add(&ids).await?;
             settled.extend(ids);
             for record in &won {
-                self.adopt(record);
+                self.adopt(record).await?;
             }
         }
         if !settled.is_empty() {
             inner.registry.prune(&lost.instance_id, &settled).await?;
         }
         inner.registry.forget_instance(&lost.instance_id).await
+    }
+
+    /// Removes connections whose first attempt failed and whose removal did, too.
+    async fn forget_stillborn(&self) {
+        let stillborn: Vec<_> = {
+            let links = self.0.links.lock();
+            let failed = links.iter().filter(|(_, link)| link.is_stillborn());
+            failed.map(|(id, link)| (id.clone(), link.clone())).collect()
+        };
+        for (id, link) in stillborn {
+            self.forget(&id, &link).await;
+        }
     }
 
     /// Takes up what is in this instance's list and not in its hands: it was claimed, and then something failed.
@@ -277,10 +303,9 @@ impl Manager {
         let held: BTreeSet<String> = inner.links.lock().keys().cloned().collect();
         for id in listed.difference(&held) {
             match inner.registry.get(id).await? {
-                Some((record, _)) if record.instance_id == self.instance() => self.adopt(&record),
-                Some(_) => inner.registry.remove(std::slice::from_ref(id)).await?,
-                // Between its two writes a new connection is in neither; a removed one is gone at the next look.
-                None => {}
+                Some((record, _)) if record.instance_id == self.instance() => self.adopt(&record).await?,
+                // Of another, or removed: a connection is written down before it is listed.
+                Some(_) | None => inner.registry.remove(std::slice::from_ref(id)).await?,
             }
         }
         Ok(())

@@ -73,6 +73,12 @@ pub struct ConnectionRecord {
 }
 
 impl ConnectionRecord {
+    /// Whether it was written down and never open so far: whoever asked for it has no answer yet, or never got one.
+    #[must_use]
+    pub fn was_never_open(&self) -> bool {
+        self.status == Status::Connecting && self.connected_at.is_none()
+    }
+
     /// Whether it carries all of some tags; an empty value stands for any (R4).
     pub fn has<'a>(&self, filters: impl IntoIterator<Item = (&'a str, &'a str)>) -> bool {
         filters.into_iter().all(|(key, wanted)| {

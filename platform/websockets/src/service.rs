@@ -12,6 +12,8 @@ use crate::settings::Limits;
 
 /// Messages of the contract may be as large as those of connections.
 const MARGIN: usize = 64 * 1024;
+/// A list of all connections: some thousands, with all the tags that they may have.
+const MAX_LIST: usize = 32 << 20;
 
 /// Makes the service from its context.
 ///
@@ -21,6 +23,7 @@ pub async fn service(context: Context) -> anyhow::Result<Service> {
     let limits = Limits::from_settings(&context.settings);
     let dialer = Dialer::new(limits.connect_timeout, limits.max_message)?;
     let max_message = limits.max_message + MARGIN;
+    let max_answer = max_message.max(MAX_LIST);
     let manager = Manager::new(context.backend, &context.instance, dialer, limits);
     let (recovered, checked, run) = (manager.clone(), manager.clone(), manager.clone());
     let app = App::new(context.client)
@@ -38,7 +41,7 @@ pub async fn service(context: Context) -> anyhow::Result<Service> {
         .background(move |stop| run.run(stop));
     let server = WebSocketManagerServer::new(manager)
         .max_decoding_message_size(max_message)
-        .max_encoding_message_size(max_message);
+        .max_encoding_message_size(max_answer);
     Ok(Service {
         app,
         grpc: Routes::new(server),

@@ -26,6 +26,8 @@ pub struct Limits {
     pub queue_bytes: usize,
     /// Messages that are published in one call.
     pub batch: usize,
+    /// Messages that wait for longer than this to be published degrade their connection.
+    pub publish_patience: Duration,
     /// How often this instance says that it is alive; it counts as dead after three times as long.
     pub heartbeat_every: Duration,
     /// Whether connections publish heartbeats too.
@@ -52,6 +54,7 @@ impl Default for Limits {
             max_connections: 1000,
             queue_bytes: 16 << 20,
             batch: 256,
+            publish_patience: Duration::from_secs(5),
             heartbeat_every: Duration::from_secs(10),
             heartbeat_events: true,
             sweep_every: Duration::from_secs(30),
@@ -168,6 +171,14 @@ pub fn definition() -> Definition {
                 "messages published in one call; 1 where a sidecar does not keep their order",
             ),
             key(
+                "PublishPatienceMs",
+                "--publish-patience-ms",
+                &["PUBLISH_PATIENCE_MS"],
+                "5000",
+                positive(3_600_000),
+                "a connection whose messages wait longer to be published is degraded",
+            ),
+            key(
                 "HeartbeatMs",
                 "--heartbeat-ms",
                 &["HEARTBEAT_MS"],
@@ -256,6 +267,7 @@ impl Limits {
             max_connections: size("MaxConnections"),
             queue_bytes: size("PublishQueueBytes"),
             batch: size("PublishBatch"),
+            publish_patience: time("PublishPatienceMs"),
             heartbeat_every: time("HeartbeatMs"),
             heartbeat_events: is_on("HeartbeatEvents"),
             sweep_every: time("SweepIntervalMs"),

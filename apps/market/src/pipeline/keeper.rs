@@ -62,8 +62,10 @@ async fn watch(gateway: &GatewayClient, addresses: &Addresses) -> anyhow::Result
             .metadata
             .iter()
             .any(|(name, value)| matches!(name.as_str(), "ce-type" | "type") && value == CONNECTED);
+        // One that was degraded and is well again is the same opening: its exchange knows what it is to send.
         let id = serde_json::from_slice::<serde_json::Value>(&event.data)
             .ok()
+            .filter(|data| data["recovered"] != true)
             .and_then(|data| data.get("connection_id")?.as_str().map(str::to_owned));
         if let Some((id, exchange)) =
             id.and_then(|id| connections.get(&id).map(|exchange| (id.clone(), *exchange)))

@@ -218,7 +218,15 @@ pub(crate) fn payloads(cluster: &Cluster, topic: &str) -> Vec<String> {
     cluster.published(topic).iter().map(payload).collect()
 }
 
-/// The lifecycle events of a connection: states, with the attempt where there is one.
+/// The lifecycle events of every connection that was made, and what follows.
+pub(crate) fn made_and<'a>(rest: &[&'a str]) -> Vec<&'a str> {
+    [&["registered", "connecting 1", "connected"], rest].concat()
+}
+
+/// The lifecycle events of a drop that is made good at once.
+pub(crate) const BACK: [&str; 3] = ["reconnecting 1", "connecting 1", "connected"];
+
+/// The lifecycle events of a connection: states, with the attempt or the trouble where there is one.
 pub(crate) fn story(cluster: &Cluster, id: &str) -> Vec<String> {
     cluster
         .published(names::LIFECYCLE_TOPIC)
@@ -229,8 +237,12 @@ pub(crate) fn story(cluster: &Cluster, id: &str) -> Vec<String> {
             let state = kind
                 .strip_prefix("com.virtufin.websocketmanager.lifecycle.")
                 .unwrap();
-            match event["data"]["attempt"].as_u64() {
-                Some(attempt) => format!("{state} {attempt}"),
+            let data = &event["data"];
+            let told = data["attempt"].as_u64().map(|attempt| attempt.to_string());
+            let told = told.or_else(|| data["cause"].as_str().map(str::to_owned));
+            let recovered = data["recovered"] == true;
+            match told.or_else(|| recovered.then(|| "again".to_owned())) {
+                Some(told) => format!("{state} {told}"),
                 None => state.to_owned(),
             }
         })

@@ -16,6 +16,8 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 enum Order {
     Say(Message),
     Close(u16, &'static str),
+    Sleep,
+    Wake,
     Break,
 }
 
@@ -84,6 +86,15 @@ impl Peer {
         self.orders.send(Order::Close(code, reason)).unwrap();
     }
 
+    /// Reads nothing and says nothing, not even pongs, until it is woken.
+    pub(crate) fn sleep(&self) {
+        self.orders.send(Order::Sleep).unwrap();
+    }
+
+    pub(crate) fn wake(&self) {
+        self.orders.send(Order::Wake).unwrap();
+    }
+
     /// Ends all connections without a goodbye.
     pub(crate) fn cut(&self) {
         self.orders.send(Order::Break).unwrap();
@@ -146,6 +157,8 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>, mut orders: broadcast::Re
                     let frame = CloseFrame { code: code.into(), reason: reason.into() };
                     let _ = socket.close(Some(frame)).await;
                 }
+                Order::Sleep => while !matches!(orders.recv().await.unwrap(), Order::Wake) {},
+                Order::Wake => {}
                 Order::Break => break,
             },
         }

@@ -109,3 +109,18 @@ pub(crate) async fn a_request_ends_when_the_connection_does(cluster: World) {
     let error = instance.publish(&id, "ticks").await.unwrap_err();
     assert_eq!(error.code(), Code::FailedPrecondition);
 }
+
+pub(crate) async fn a_server_that_answers_before_it_reads_on_is_read_meanwhile(cluster: World) {
+    const MESSAGES: usize = 48;
+    let peer = Peer::start().await;
+    let instance = Instance::start(&cluster, "one").await;
+    let id = instance.connect(&peer).await;
+    // More than all buffers between two ends hold: the server echoes each before it reads the next.
+    let large = vec![b'x'; 1 << 20];
+    let said = (0..MESSAGES).map(|_| instance.say(&id, &large, "application/octet-stream"));
+    for outcome in futures::future::join_all(said).await {
+        outcome.unwrap();
+    }
+    until("all came", || async { peer.heard().len() == MESSAGES }).await;
+    assert_eq!(peer.opened(), 1, "it did not break");
+}
