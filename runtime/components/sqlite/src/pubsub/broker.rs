@@ -428,6 +428,10 @@ fn last_written(database: &Path) -> Option<SystemTime> {
 
 /// Removes what is no longer kept.
 fn sweep(shared: Arc<Shared>) -> Task {
+    let tidy_every = match shared.options.group.life {
+        Some(life) => TIDY.min(life / 3),
+        None => TIDY,
+    };
     Box::pin(async move {
         let mut tidied = tokio::time::Instant::now();
         loop {
@@ -435,7 +439,7 @@ fn sweep(shared: Arc<Shared>) -> Task {
             if let Err(error) = sweep_once(&shared).await {
                 tracing::warn!(error = error.chain(), "old messages stay for now");
             }
-            if tidied.elapsed() >= TIDY {
+            if tidied.elapsed() >= tidy_every {
                 tidied = tokio::time::Instant::now();
                 let live: Vec<i64> = shared.bells.lock().iter().map(|bell| bell.group).collect();
                 let options = shared.options.clone();

@@ -6,7 +6,11 @@ use bytes::Bytes;
 use outrigger_component::Metadata;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::schema::{self, BEHIND, FREE, doorbells};
+use super::{
+    config::GroupOptions,
+    retention::millis,
+    schema::{self, BEHIND, FREE, doorbells},
+};
 
 /// At most this many messages of a group may wait behind others of their key: then new ones are left unclaimed.
 const MAX_BEHIND: i64 = 1024;
@@ -87,21 +91,27 @@ pub(super) struct Round {
 }
 
 /// Registers a consumer, and its group on the first time: a new group starts at the oldest message kept, as
-/// components-contrib `pubsub/redis` creates its groups, so that what was published at start-up is not lost.
+/// components-contrib `pubsub/redis` creates its groups, so that what was published at start-up is not lost, unless it
+/// is told to start at the end.
 pub(super) fn register(
     connection: &Connection,
     topic: &str,
     group: &str,
+    options: GroupOptions,
     doorbell: Option<&str>,
     now: i64,
 ) -> rusqlite::Result<Consumer> {
     let topic = schema::topic_id(connection, topic)?;
     let group: i64 = connection
         .prepare_cached(
-            "INSERT INTO pubsub_groups (topic, name, cursor, seen) VALUES (?1, ?2, 0, ?3)
-             ON CONFLICT (topic, name) DO UPDATE SET seen = excluded.seen RETURNING id",
+            "INSERT INTO pubsub_groups (topic, name, cursor, seen, life)
+             VALUES (?1, ?2, iif(?3, (SELECT ifnull(max(id), 0) FROM pubsub_messages), 0), ?4, ?5)
+             ON CONFLICT (topic, name) DO UPDATE SET seen = excluded.seen, life = excluded.life RETURNING id",
         )?
-        .query_row(params![topic, group, now], |row| row.get(0))?;
+        .query_row(
+            params![topic, group, options.at_end, now, options.life.map(millis)],
+            |row| row.get(0),
+        )?;
     let id = connection
         .prepare_cached(
             "INSERT INTO pubsub_consumers (group_id, topic, doorbell, lease) VALUES (?1, ?2, ?3, 0) RETURNING id",

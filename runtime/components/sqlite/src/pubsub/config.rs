@@ -7,6 +7,8 @@ use outrigger_component::{Error, Metadata, Properties};
 use crate::connection::{Defaults, Settings};
 
 const MAX_CONCURRENCY: usize = 10_000;
+/// Running groups are marked as seen three times in their life; less would not leave time for that.
+const LEAST_LIFE: Duration = Duration::from_secs(30);
 const MIB: u64 = 1 << 20;
 
 /// Checked metadata.
@@ -33,10 +35,21 @@ pub(crate) struct Options {
     pub(super) retention: Duration,
     /// Messages every group has finished are kept this long for groups yet to come.
     pub(super) settled_retention: Duration,
+    /// Where a group begins, and how long it is kept.
+    pub(super) group: GroupOptions,
     /// Publishing is refused when more bytes than this are stored.
     pub(super) max_bytes: u64,
     /// Finished messages go early when more bytes than this are stored.
     pub(super) settled_max_bytes: u64,
+}
+
+/// What is written down with a group when it is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct GroupOptions {
+    /// Begin after the newest message, not at the oldest one kept.
+    pub(super) at_end: bool,
+    /// How long it is kept after its last reader; `None`: as long as messages are.
+    pub(super) life: Option<Duration>,
 }
 
 impl Default for Options {
@@ -49,6 +62,7 @@ impl Default for Options {
             redeliver_max: Duration::from_secs(60),
             retention: Duration::from_secs(7 * 24 * 3600),
             settled_retention: Duration::from_secs(600),
+            group: GroupOptions::default(),
             max_bytes: 1024 * MIB,
             settled_max_bytes: 64 * MIB,
         }
@@ -83,6 +97,7 @@ impl Config {
                 *field = value;
             }
         }
+        options.group = GroupOptions::parse(properties)?;
         options.redeliver_max = options.redeliver_max.max(options.redeliver);
         for (name, field) in [
             ("maxSizeMiB", &mut options.max_bytes),
@@ -97,6 +112,28 @@ impl Config {
             }
         }
         Ok(Self { database, options })
+    }
+}
+
+impl GroupOptions {
+    fn parse(properties: &Properties) -> Result<Self, Error> {
+        let life = properties.duration("groupRetention")?;
+        if life.is_some_and(|life| life < LEAST_LIFE) {
+            return Err(Error::configuration(format!(
+                "metadata field \"groupRetention\" must be at least {}s",
+                LEAST_LIFE.as_secs()
+            )));
+        }
+        let at_end = match properties.non_empty("initialOffset") {
+            None | Some("oldest") => false,
+            Some("newest") => true,
+            Some(other) => {
+                return Err(Error::configuration(format!(
+                    "metadata field \"initialOffset\": {other:?} is neither oldest nor newest"
+                )));
+            }
+        };
+        Ok(Self { at_end, life })
     }
 }
 
@@ -171,6 +208,8 @@ mod tests {
             ("concurrency", "0"),
             ("leaseDuration", "10ms"),
             ("messageRetention", "soon"),
+            ("groupRetention", "1s"),
+            ("initialOffset", "latest"),
             ("maxSizeMiB", "99999999999999999"),
         ] {
             assert!(parse(&[wrong]).is_err(), "{wrong:?}");

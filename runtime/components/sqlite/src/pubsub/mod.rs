@@ -38,6 +38,8 @@ use outrigger_pubsub::DynPubSub;
 /// | `leaseDuration` | 30s | a claim without renewal is free for others after this |
 /// | `redeliverInterval` | 1s | wait before a refused message comes again; doubles each time |
 /// | `redeliverMaxInterval` | 60s | the longest such wait |
+/// | `initialOffset` | oldest | where a new group begins: at the `oldest` message kept, or after the `newest` |
+/// | `groupRetention` | | a group without readers is forgotten after this; unset, after `messageRetention` |
 /// | `messageRetention` | 168h | messages are dropped after this, finished or not |
 /// | `settledRetention` | 10m | finished messages are kept this long for new groups |
 /// | `maxSizeMiB` | 1024 | publishing is refused when more is stored |

@@ -44,8 +44,8 @@ pub(super) fn sweep(connection: &Connection, options: &Options, now: i64) -> Res
     run().map_err(|error| failed("cannot remove old messages", error))
 }
 
-/// Marks the groups of running subscriptions as seen and forgets groups nobody has asked for since before the
-/// oldest message kept: they have missed everything there was, so starting anew costs them nothing.
+/// Marks the groups of running subscriptions as seen and forgets groups nobody has asked for within their life, or
+/// since before the oldest message kept: those have missed everything there was, so starting anew costs them nothing.
 pub(super) fn groups(
     connection: &Connection,
     live: &[i64],
@@ -59,19 +59,22 @@ pub(super) fn groups(
                 .execute([*group, now])?;
         }
         let horizon = now - millis(options.retention);
-        connection.execute(
-            "DELETE FROM pubsub_claims WHERE group_id IN (SELECT id FROM pubsub_groups WHERE seen < ?1)",
-            [horizon],
-        )?;
-        connection.execute(
-            "DELETE FROM pubsub_consumers WHERE group_id IN (SELECT id FROM pubsub_groups WHERE seen < ?1)",
-            [horizon],
-        )?;
-        connection.execute("DELETE FROM pubsub_groups WHERE seen < ?1", [horizon])
+        let lost: Vec<i64> = connection
+            .prepare_cached("SELECT id FROM pubsub_groups WHERE seen < max(?1, ?2 - ifnull(life, ?2))")?
+            .query_map([horizon, now], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
+        for group in lost {
+            for forget in [
+                "DELETE FROM pubsub_claims WHERE group_id = ?1",
+                "DELETE FROM pubsub_consumers WHERE group_id = ?1",
+                "DELETE FROM pubsub_groups WHERE id = ?1",
+            ] {
+                connection.prepare_cached(forget)?.execute([group])?;
+            }
+        }
+        Ok::<_, rusqlite::Error>(())
     };
-    run()
-        .map(drop)
-        .map_err(|error| failed("cannot tidy the groups", error))
+    run().map_err(|error| failed("cannot tidy the groups", error))
 }
 
 /// Removes up to `count` messages with ids below `limit` that all groups of their topic have finished.
@@ -200,6 +203,6 @@ fn remove(connection: &Connection, found: &[(i64, i64)]) -> rusqlite::Result<usi
     Ok(found.len())
 }
 
-fn millis(duration: std::time::Duration) -> i64 {
+pub(super) fn millis(duration: std::time::Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 2)
 }

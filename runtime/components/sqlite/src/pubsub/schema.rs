@@ -1,7 +1,8 @@
 //! The tables of `pubsub.sqlite` and their format version.
 //!
 //! - `pubsub_messages`: each message once, in the order of commits; ids are never used twice.
-//! - `pubsub_groups`: one durable row per topic and group; `cursor` is the last message handed to the group.
+//! - `pubsub_groups`: one durable row per topic and group; `cursor` is the last message handed to the group,
+//!   `life` how long it is kept without readers.
 //! - `pubsub_claims`: messages up to the cursor that the group has not finished. `owner` is a consumer,
 //!   [`FREE`] (to be delivered at `due`) or [`BEHIND`] (waits for an earlier message of its partition key);
 //!   `epoch` counts how often it was claimed and fences late acknowledgements.
@@ -25,7 +26,7 @@ pub(super) const BEHIND: i64 = -1;
 
 const VERSION_TABLE: &str = "pubsub_metadata";
 const VERSION_KEY: &str = "format";
-const STEPS: [&str; 1] = [include_str!("schema-v1.sql")];
+const STEPS: [&str; 2] = [include_str!("schema-v1.sql"), include_str!("schema-v2.sql")];
 
 /// Brings the tables up to date.
 pub(super) fn set_up(connection: &Connection) -> Result<(), Error> {

@@ -71,11 +71,12 @@ pub(super) async fn start(
 
 async fn register(shared: &Arc<Shared>, topic: &Topic, group: &str) -> Result<Consumer, Error> {
     let (topic, group) = (topic.clone(), group.to_owned());
+    let options = shared.options.group;
     let doorbell = shared.doorbell.as_ref().map(|bell| bell.name().to_owned());
     shared
         .database
         .write(move |connection| {
-            claims::register(connection, &topic, &group, doorbell.as_deref(), now())
+            claims::register(connection, &topic, &group, options, doorbell.as_deref(), now())
                 .map_err(|error| failed("cannot register the subscription", error))
         })
         .await

@@ -10,8 +10,9 @@ use outrigger_pubsub::{
 use outrigger_types::Topic;
 
 use super::{
-    broker::{SqlitePubSub, sweep_once},
-    config::Config,
+    broker::{SqlitePubSub, now, sweep_once},
+    config::{Config, Options},
+    retention,
 };
 
 mod processes;
@@ -346,6 +347,70 @@ async fn malformed_times_to_live_are_refused() {
         let refused = PubSub::publish(&broker, message("orders", "x", &[("ttlInSeconds", wrong)])).await;
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidRequest, "{wrong}");
     }
+}
+
+async fn groups(broker: &SqlitePubSub) -> Vec<String> {
+    let names = "SELECT name FROM pubsub_groups ORDER BY name";
+    broker
+        .shared()
+        .database
+        .read(move |connection| {
+            let mut statement = connection.prepare(names).unwrap();
+            let rows = statement.query_map([], |row| row.get(0)).unwrap();
+            Ok(rows.map(Result::unwrap).collect())
+        })
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_passing_group_begins_at_the_end_and_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let passing = open(
+        folder.path(),
+        &[("initialOffset", "newest"), ("groupRetention", "60s")],
+    )
+    .await;
+    let durable = open(folder.path(), &[("settledRetention", "0s")]).await;
+    let (all, some) = (Recorder::new(), Recorder::new());
+    let keeps = PubSub::subscribe(&durable, request("orders", "app"), all.clone())
+        .await
+        .unwrap();
+    PubSub::publish(&durable, message("orders", "before", &[]))
+        .await
+        .unwrap();
+    let passes = PubSub::subscribe(&passing, request("orders", "a-uuid"), some.clone())
+        .await
+        .unwrap();
+    PubSub::publish(&durable, message("orders", "after", &[]))
+        .await
+        .unwrap();
+    all.wait_for(2).await;
+    some.wait_for(1).await;
+    assert_eq!(some.texts(), ["after"]);
+    passes.close().await;
+    PubSub::publish(&durable, message("orders", "missed", &[]))
+        .await
+        .unwrap();
+    all.wait_for(3).await;
+
+    // Any process that has the file open tidies it, whatever its own component says of groups.
+    let tidied = async |seconds: i64| {
+        let options = Options::default();
+        let tidy = move |connection: &rusqlite::Connection| {
+            retention::groups(connection, &[], &options, now() + seconds * 1000)
+        };
+        durable.shared().database.write(tidy).await.unwrap();
+        groups(&durable).await
+    };
+    assert_eq!(tidied(30).await, ["a-uuid", "app"], "within its life");
+    assert_eq!(tidied(90).await, ["app"]);
+    until("nothing waits for it", async || {
+        sweep_once(durable.shared()).await.unwrap();
+        stored(&durable).await == 0
+    })
+    .await;
+    keeps.close().await;
 }
 
 /// Written by the first version of the tables; read for ever.
