@@ -12,13 +12,12 @@ use anyhow::{Context, bail, ensure};
 
 use crate::{args::Args, repo};
 
-/// The programs that images are made of.
-const PACKAGES: &[&str] = &["outrigger", "outrigger-todo"];
-
-/// An image: its name, the folder of its Dockerfile, what must be in it, and how its program is shown to run.
+/// An image: its name, the folder of its Dockerfile, the package of its program, what must be in it, and how its program
+/// is shown to run.
 struct Image {
     name: String,
     folder: String,
+    package: &'static str,
     files: &'static [&'static str],
     program: &'static str,
 }
@@ -35,26 +34,43 @@ fn images() -> Vec<Image> {
     let todo = services.iter().map(|service| Image {
         name: format!("todo-{service}"),
         folder: format!("deploy/todo/{service}"),
+        package: "outrigger-todo",
         files: &["todo"],
         program: "todo",
+    });
+    let platform = [
+        ("outrigger-platform-gateway", &["gateway"]),
+        ("outrigger-platform-workers", &["workmanager"]),
+        ("outrigger-platform-websockets", &["websocketmanager"]),
+    ];
+    let platform = platform.map(|(package, files)| Image {
+        name: files[0].to_owned(),
+        folder: format!("deploy/platform/{}", files[0]),
+        package,
+        files,
+        program: files[0],
     });
     std::iter::once(Image {
         name: "outrigger".to_owned(),
         folder: "deploy/runtime".to_owned(),
+        package: "outrigger",
         files: &["daprd", "outrigger"],
         program: "outrigger",
     })
     .chain(todo)
+    .chain(platform)
     .collect()
 }
 
-/// Builds every image into `target/images` and checks it.
+/// Builds every image, or those named with commas after `--only`, into `target/images` and checks it.
 pub(crate) fn run(mut args: Args) -> anyhow::Result<()> {
     let profile = args.value("--profile")?.unwrap_or_else(|| "release".to_owned());
     let base = args.value("--base")?;
+    let only = args.value("--only")?;
     args.finish()?;
+    let images = chosen(images(), only.as_deref())?;
     let host = repo::host()?;
-    let programs = build_static(&profile, &host)?;
+    let programs = build_static(&profile, &host, &images)?;
     if repo::which("buildah").is_none() {
         bail!(
             "buildah is not here (apt-get install buildah); the static programs are in {}",
@@ -67,11 +83,11 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<()> {
     }
     let context = out.join("context");
     fs::create_dir_all(&context).context("create the build context")?;
-    for program in ["outrigger", "todo"] {
+    for program in images.iter().map(|image| image.program).collect::<BTreeSet<_>>() {
         strip(&programs.join(program), &context.join(program))?;
     }
     symlink("outrigger", context.join("daprd")).context("link daprd")?;
-    for image in images() {
+    for image in images {
         let layout = out.join(&image.name);
         make(&image, base.as_deref(), &context, &layout)?;
         // A base brings files of its own.
@@ -81,21 +97,33 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn chosen(mut all: Vec<Image>, only: Option<&str>) -> anyhow::Result<Vec<Image>> {
+    let Some(only) = only else { return Ok(all) };
+    let names: BTreeSet<&str> = only.split(',').map(str::trim).collect();
+    for name in &names {
+        ensure!(
+            all.iter().any(|image| image.name == *name),
+            "there is no image {name:?}"
+        );
+    }
+    all.retain(|image| names.contains(image.name.as_str()));
+    Ok(all)
+}
+
 /// Programs that need no library of the machine they run on (D10).
-fn build_static(profile: &str, host: &str) -> anyhow::Result<PathBuf> {
+fn build_static(profile: &str, host: &str, images: &[Image]) -> anyhow::Result<PathBuf> {
+    let packages: BTreeSet<&str> = images.iter().map(|image| image.package).collect();
     let mut command = repo::cargo();
     command
         .args(["build", "--locked", "--profile", profile])
         // With a target named, the flags are for the programs alone and not for build scripts and macros.
         .args(["--target", host])
         .env("RUSTFLAGS", "-C target-feature=+crt-static");
-    for package in PACKAGES {
+    for package in &packages {
         command.args(["--package", package]);
     }
-    repo::step(
-        &format!("build static {} ({profile})", PACKAGES.join(", ")),
-        &mut command,
-    )?;
+    let names = packages.into_iter().collect::<Vec<_>>().join(", ");
+    repo::step(&format!("build static {names} ({profile})"), &mut command)?;
     let folder = if profile == "dev" { "debug" } else { profile };
     Ok(repo::target().join(host).join(folder))
 }
@@ -212,4 +240,53 @@ fn blob(layout: &Path, digest: &serde_json::Value) -> anyhow::Result<PathBuf> {
     let digest = digest.as_str().context("a descriptor has a digest")?;
     let (kind, hex) = digest.split_once(':').context("a digest names its kind")?;
     Ok(layout.join("blobs").join(kind).join(hex))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dockerfiles(folder: &Path, found: &mut BTreeSet<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                dockerfiles(&path, found);
+            } else if path.file_name().is_some_and(|name| name == "Dockerfile") {
+                found.insert(path);
+            }
+        }
+    }
+
+    #[test]
+    fn every_dockerfile_is_an_image_of_one_static_program_and_an_ordinary_user() {
+        let mut found = BTreeSet::new();
+        dockerfiles(&repo::root().join("deploy"), &mut found);
+        let known = images().into_iter().map(|image| {
+            let path = repo::root().join(&image.folder).join("Dockerfile");
+            let text = fs::read_to_string(&path).unwrap();
+            let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+            assert_eq!(lines[..2], ["ARG BASE=scratch", "FROM ${BASE}"], "{}", image.name);
+            assert!(lines.contains(&"USER 65532:65532"), "{}", image.name);
+            let copies: Vec<&str> = lines
+                .iter()
+                .filter_map(|line| line.strip_prefix("COPY "))
+                .collect();
+            let [copy] = copies[..] else {
+                panic!("{}: {copies:?}", image.name)
+            };
+            let mut copied: BTreeSet<&str> = copy.split(' ').collect();
+            assert!(copied.remove("/") || copied.remove(format!("/{}", image.program).as_str()));
+            assert_eq!(copied, image.files.iter().copied().collect(), "{}", image.name);
+            path
+        });
+        assert_eq!(known.collect::<BTreeSet<_>>(), found);
+    }
+
+    #[test]
+    fn some_images_may_be_chosen() {
+        let some = chosen(images(), Some("gateway, workmanager")).unwrap();
+        let names: Vec<&str> = some.iter().map(|image| image.name.as_str()).collect();
+        assert_eq!(names, ["gateway", "workmanager"]);
+        assert!(chosen(images(), Some("nobody")).is_err());
+    }
 }
