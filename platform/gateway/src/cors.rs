@@ -8,6 +8,7 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, Uri, header};
+use outrigger_platform_service::server::is_own_page;
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer, ExposeHeaders};
 
 /// Which origins may ask.
@@ -49,7 +50,7 @@ impl Origins {
         let Some(origin) = request.headers().get(header::ORIGIN) else {
             return true;
         };
-        self.0.contains(origin) || own_host(origin, request)
+        self.0.contains(origin) || is_own_page(request)
     }
 }
 
@@ -62,20 +63,6 @@ async fn check(State(origins): State<Origins>, request: Request, next: Next) -> 
         "this origin may not ask; those in Cors:AllowedOrigins may",
     )
         .into_response()
-}
-
-/// Whether a page of the host that is asked asks.
-fn own_host(origin: &HeaderValue, request: &Request) -> bool {
-    let asked = request
-        .headers()
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok())
-        .or_else(|| request.uri().authority().map(http::uri::Authority::as_str));
-    let page = origin.to_str().ok().and_then(|text| text.parse::<Uri>().ok());
-    match (asked, page.as_ref().and_then(Uri::authority)) {
-        (Some(asked), Some(page)) => asked.eq_ignore_ascii_case(page.as_str()),
-        _ => false,
-    }
 }
 
 fn origin(text: &str) -> Result<HeaderValue, String> {

@@ -98,8 +98,8 @@ pub async fn make(context: Context, web: TcpListener) -> anyhow::Result<Service>
         GrpcUpstream::new(guarded.clone(), MAX_MESSAGE),
         Arc::clone(&live),
     );
-    // The sidecar's calls are no page's and go by the same port.
-    let app = app.routes(chosen.origins.guard(rest)).routes(jobs.routes());
+    // The sidecar's calls go by the same port. They are no page's, so the check lets them through, and pages not.
+    let app = app.routes(chosen.origins.guard(rest.merge(jobs.routes())));
 
     let beside = beside(&backends, &jobs);
     let web_routes = guarded

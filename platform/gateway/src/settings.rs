@@ -83,6 +83,22 @@ pub fn definition() -> Definition {
                 "events that wait for one stream's reader before it is given up",
             ),
             number(
+                "SubscriberQueueBytes",
+                "--subscriber-queue-bytes",
+                &["SUBSCRIBER_QUEUE_BYTES"],
+                "16777216",
+                (1 << 12, 1 << 30),
+                "their bytes, unless a single event has more",
+            ),
+            number(
+                "SubscribedTopics",
+                "--subscribed-topics",
+                &["SUBSCRIBED_TOPICS"],
+                "5000",
+                (1, 1_000_000),
+                "topics that all streams read at a time",
+            ),
+            number(
                 "SubscriberPatienceMilliseconds",
                 "--subscriber-patience-milliseconds",
                 &["SUBSCRIBER_PATIENCE_MILLISECONDS"],
@@ -139,6 +155,8 @@ impl Chosen {
             },
             streams: events::Options {
                 queue: size("SubscriberQueue"),
+                bytes: size("SubscriberQueueBytes"),
+                topics: size("SubscribedTopics"),
                 patience: milliseconds("SubscriberPatienceMilliseconds"),
                 ..events::Options::default()
             },

@@ -210,7 +210,8 @@ pub async fn serve_until(
     let services = server::guarded(services, &readiness);
     let app = if rest {
         let upstream = GrpcUpstream::new(services.clone(), MAX_MESSAGE);
-        app.routes(Transcoder::new(descriptor_pool(), &names).router(upstream))
+        let routes = Transcoder::new(descriptor_pool(), &names).router(upstream);
+        app.routes(server::no_foreign_pages(routes))
     } else {
         app
     };
@@ -218,7 +219,7 @@ pub async fn serve_until(
         .merge(server::reflection(&names)?)
         .merge(server::health(&names, app.health(), readiness.clone(), stopping.clone()).await)
         .merge(beside.unwrap_or_else(|| Router::new().fallback(server::unknown)));
-    let calls = tokio::spawn(server::serve(grpc, routes, stopping));
+    let calls = tokio::spawn(server::serve(grpc, server::grpc_only(routes), stopping));
     tracing::info!(http = %http_address, grpc = %grpc_address, "listening");
     // Background work begins when recovery is done.
     let app = app.background(move |finish| async move {

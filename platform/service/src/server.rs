@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn_with_state};
-use axum::response::Response;
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
-use http::Uri;
+use http::{StatusCode, Uri, header};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -69,6 +69,42 @@ async fn check(State(readiness): State<Readiness>, request: Request, next: Next)
     match version.filter(|version| major(version) != major(API_VERSION)) {
         None => next.run(request).await,
         Some(version) => mismatch(version).into_http(),
+    }
+}
+
+/// Puts a check before gRPC services: a request that does not say that it is gRPC is answered 415, as the protocol's
+/// specification has it. Without that a page of any origin could call by a plain post, which browsers send without
+/// asking first.
+pub fn grpc_only(routes: Router) -> Router {
+    routes.layer(from_fn(|request: Request, next: Next| async move {
+        let kind = request.headers().get(header::CONTENT_TYPE);
+        if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc")) {
+            return next.run(request).await;
+        }
+        let words = "only gRPC is spoken here: content-type application/grpc";
+        (StatusCode::UNSUPPORTED_MEDIA_TYPE, words).into_response()
+    }))
+}
+
+/// Puts a check before HTTP routes that are for programs: a page of another origin is refused with 403 before its
+/// request does anything.
+pub fn no_foreign_pages(routes: Router) -> Router {
+    routes.layer(from_fn(|request: Request, next: Next| async move {
+        if !request.headers().contains_key(header::ORIGIN) || is_own_page(&request) {
+            return next.run(request).await;
+        }
+        (StatusCode::FORBIDDEN, "pages of other origins may not ask").into_response()
+    }))
+}
+
+/// Whether a page asks of the host that served it.
+pub fn is_own_page(request: &Request) -> bool {
+    let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let asked = text(header::HOST).or_else(|| request.uri().authority().map(http::uri::Authority::as_str));
+    let page = text(header::ORIGIN).and_then(|origin| origin.parse::<Uri>().ok());
+    match (asked, page.as_ref().and_then(Uri::authority)) {
+        (Some(asked), Some(page)) => asked.eq_ignore_ascii_case(page.as_str()),
+        _ => false,
     }
 }
 

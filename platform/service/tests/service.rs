@@ -44,6 +44,7 @@ impl Config for Empty {
 struct Running {
     channel: Channel,
     http: SocketAddr,
+    grpc: SocketAddr,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<anyhow::Result<()>>,
 }
@@ -71,6 +72,7 @@ async fn run(sidecar: &Sidecar, recover: &'static Semaphore) -> Running {
             .unwrap()
             .connect_lazy(),
         http: address,
+        grpc: grpc_address,
         stop,
         task,
     }
@@ -91,12 +93,21 @@ async fn list(channel: &Channel, version: Option<&'static str>) -> Result<(), St
 
 /// A plain request: status and body.
 async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    ask(address, "GET", path, "", "").await
+}
+
+/// A request with more headers, each with its line's end, and a body.
+async fn ask(address: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n");
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nhost: here\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
+    );
     socket.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer).await.unwrap();
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).await.unwrap();
+    let answer = String::from_utf8_lossy(&answer);
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     (status, body.to_owned())
@@ -156,6 +167,40 @@ async fn calls_are_taken_after_recovery_and_from_clients_of_the_same_version() {
     assert_eq!(get(service.http, "/health/ready").await.0, 200);
     service.stop.cancel();
     service.task.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn pages_of_strangers_cannot_call() {
+    static RECOVER: Semaphore = Semaphore::const_new(1);
+    let cluster = Cluster::new();
+    let sidecar = cluster.sidecar("configured").await.unwrap();
+    let service = run(&sidecar, &RECOVER).await;
+    until("it is ready", || async {
+        list(&service.channel, None).await.is_ok()
+    })
+    .await;
+    // What a page may send without asking first: a post of text that happens to be an empty gRPC message.
+    let method = "/virtufin.Config/ListServices";
+    let message = "\0\0\0\0\0";
+    for headers in [
+        "origin: http://elsewhere\r\ncontent-type: text/plain\r\n",
+        "content-type: text/plain\r\n",
+        "",
+    ] {
+        let (status, body) = ask(service.grpc, "POST", method, headers, message).await;
+        assert_eq!(status, 415, "{headers}: {body}");
+    }
+    let headers = "content-type: application/grpc\r\nte: trailers\r\n";
+    let (status, _) = ask(service.grpc, "POST", method, headers, message).await;
+    assert_eq!(status, 200, "it would have been a call");
+    // And over the HTTP rules.
+    let path = "/v1/config/list-services";
+    let from = |origin: &str| format!("origin: {origin}\r\n");
+    let asked = async |origin: &str| ask(service.http, "GET", path, &from(origin), "").await.0;
+    assert_eq!(asked("http://elsewhere").await, 403);
+    assert_eq!(asked("null").await, 403);
+    assert_eq!(asked("http://here").await, 200, "a page of its own host");
+    assert_eq!(get(service.http, path).await.0, 200, "a program");
 }
 
 #[tokio::test]

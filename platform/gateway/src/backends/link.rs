@@ -39,11 +39,22 @@ impl tower::Service<Request<Body>> for Link {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        // What a caller says about these two does not count.
-        request.headers_mut().remove(APP_ID);
-        request.headers_mut().remove(API_TOKEN);
+        keep_callers_own(request.headers_mut());
         request.headers_mut().extend(self.headers.clone());
         self.channel.call(request)
+    }
+}
+
+/// Takes out what sidecars say to one another and to their apps: where a call goes, its token, who calls. What a caller
+/// says about that does not count.
+fn keep_callers_own(headers: &mut HeaderMap) {
+    let sidecars: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| name.as_str().starts_with("dapr-"))
+        .cloned()
+        .collect();
+    for name in sidecars {
+        headers.remove(name);
     }
 }
 
@@ -231,6 +242,22 @@ mod tests {
             state: Default::default(),
             jobs: Default::default(),
         }
+    }
+
+    #[test]
+    fn callers_do_not_speak_for_sidecars() {
+        let mut headers: HeaderMap = [
+            ("dapr-app-id", "elsewhere"),
+            ("dapr-api-token", "stolen"),
+            ("dapr-caller-app-id", "admin"),
+            ("authorization", "mine"),
+        ]
+        .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+        .into_iter()
+        .collect();
+        headers.append("dapr-app-id", HeaderValue::from_static("again"));
+        keep_callers_own(&mut headers);
+        assert_eq!(headers.keys().collect::<Vec<_>>(), ["authorization"]);
     }
 
     #[tokio::test]

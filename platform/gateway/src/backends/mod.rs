@@ -216,6 +216,7 @@ impl Backends {
     /// # Errors
     /// The backend's status; `UNAVAILABLE` while its circuit is open; `DEADLINE_EXCEEDED`.
     pub async fn unary(&self, service: &Service, call: Call) -> Result<(MetadataMap, Bytes), Status> {
+        refuse_sidecars_calls(call.path.path())?;
         let upstream = GrpcUpstream::new(self.pool.link(service)?, MAX_MESSAGE);
         let permit = self
             .breakers
@@ -245,6 +246,7 @@ impl Backends {
         service: &Service,
         call: Call,
     ) -> Result<(MetadataMap, Messages), Status> {
+        refuse_sidecars_calls(call.path.path())?;
         let upstream = GrpcUpstream::new(self.pool.link(service)?, MAX_MESSAGE);
         let permit = self
             .breakers
@@ -318,6 +320,17 @@ impl Upstream for ServiceUpstream {
             self.backends.server_streaming(&service, call).await
         })
     }
+}
+
+/// Calls by which a sidecar speaks to its app (events, jobs, bindings), and an app to its sidecar, are not for clients:
+/// the sidecar on the way would add the token that the app knows its sidecar by.
+pub(crate) fn refuse_sidecars_calls(path: &str) -> Result<(), Status> {
+    if path.trim_start_matches('/').starts_with("dapr.proto.") {
+        return Err(Status::permission_denied(format!(
+            "{path} is between an app and its sidecar"
+        )));
+    }
+    Ok(())
 }
 
 /// Whether a gRPC service belongs to the plumbing and not to what a backend is for.

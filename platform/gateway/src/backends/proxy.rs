@@ -11,7 +11,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::{Service as _, ServiceExt as _};
 
-use super::{Backends, is_plumbing};
+use super::{Backends, is_plumbing, refuse_sidecars_calls};
 
 /// The metadata key by which a caller names the backend, where several have the gRPC service.
 pub const SERVICE_HEADER: HeaderName = HeaderName::from_static("x-virtufin-service");
@@ -40,6 +40,7 @@ async fn pass(backends: &Backends, mut request: Request<HttpBody>) -> Result<Res
     }
     let path = request.uri().path().to_owned();
     let unknown = || Status::unimplemented(format!("neither the gateway nor a backend has {path}"));
+    refuse_sidecars_calls(&path)?;
     let grpc_service = path
         .strip_prefix('/')
         .and_then(|path| path.rsplit_once('/'))

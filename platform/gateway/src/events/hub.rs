@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -36,18 +36,24 @@ const MAX_TOPICS: usize = 1_100;
 pub struct Options {
     /// Events that wait for one reader.
     pub queue: usize,
+    /// Their bytes; a single event may have more.
+    pub bytes: usize,
     /// A reader that takes none of its waiting events for so long is given up.
     pub patience: Duration,
     /// Streams at a time.
     pub streams: usize,
+    /// Topics that all of them read at a time: each is a subscription of the sidecar, and something at the broker.
+    pub topics: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             queue: 1_024,
+            bytes: 16 << 20,
             patience: Duration::from_secs(45),
             streams: 10_000,
+            topics: 5_000,
         }
     }
 }
@@ -65,7 +71,14 @@ pub struct Event {
     pub attributes: outrigger_kit::Event<Value>,
 }
 
+/// What an event takes beside its data.
+const LEAST_SIZE: usize = 512;
+
 impl Event {
+    fn size(&self) -> usize {
+        self.data.len() + LEAST_SIZE
+    }
+
     /// Extensions that are text, raw; others are left out (G9).
     pub fn extensions(&self) -> impl Iterator<Item = (&String, &str)> {
         self.attributes
@@ -133,6 +146,9 @@ struct Reader {
 struct Member {
     number: u64,
     sender: mpsc::Sender<Arc<Event>>,
+    /// Bytes of what waits, and the most of them.
+    waiting: AtomicUsize,
+    bytes: usize,
     end: CancellationToken,
     /// Why it ended, where not by its own wish.
     reason: Mutex<Option<Status>>,
@@ -150,9 +166,20 @@ impl Member {
     }
 
     fn offer(&self, event: &Arc<Event>) {
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.sender.try_send(Arc::clone(event)) {
+        let size = event.size();
+        let before = self.waiting.fetch_add(size, Ordering::AcqRel);
+        let fits = before == 0 || before.saturating_add(size) <= self.bytes;
+        let sent = fits && self.sender.try_send(Arc::clone(event)).is_ok();
+        if !sent {
+            self.waiting.fetch_sub(size, Ordering::AcqRel);
+            // A stream that ended takes none either; then its first reason stays.
             self.finish(Some(slow("its queue is full")));
         }
+    }
+
+    fn took(&self, event: &Event) {
+        self.waiting.fetch_sub(event.size(), Ordering::AcqRel);
+        *self.taken.lock() = Instant::now();
     }
 }
 
@@ -228,6 +255,8 @@ impl Hub {
         let member = Arc::new(Member {
             number: self.0.next.fetch_add(1, Ordering::Relaxed),
             sender,
+            waiting: AtomicUsize::new(0),
+            bytes: self.0.options.bytes,
             end: CancellationToken::new(),
             reason: Mutex::default(),
             taken: Mutex::new(Instant::now()),
@@ -243,6 +272,16 @@ impl Hub {
                 let most = self.0.options.streams;
                 return Err(Status::resource_exhausted(format!(
                     "{most} streams are open, which is the most"
+                )));
+            }
+            let new = places
+                .iter()
+                .filter(|place| !state.readers.contains_key(*place))
+                .count();
+            if state.readers.len() + new > self.0.options.topics {
+                let most = self.0.options.topics;
+                return Err(Status::resource_exhausted(format!(
+                    "streams read at most {most} topics together"
                 )));
             }
             state.streams.insert(id.clone(), Arc::clone(&member));
@@ -391,8 +430,8 @@ impl Stream for Subscription {
             return Poll::Ready(self.member.reason.lock().take().map(Err));
         }
         let next = self.receiver.poll_recv(context);
-        if let Poll::Ready(Some(_)) = &next {
-            *self.member.taken.lock() = Instant::now();
+        if let Poll::Ready(Some(event)) = &next {
+            self.member.took(event);
         }
         next.map(|event| event.map(Ok))
     }

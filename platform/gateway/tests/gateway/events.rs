@@ -339,6 +339,51 @@ async fn a_reader_that_takes_nothing_is_given_up() {
 }
 
 #[tokio::test]
+async fn what_waits_for_a_reader_is_bounded_in_bytes() {
+    let flags = [
+        "--subscriber-patience-milliseconds=600000",
+        "--subscriber-queue-bytes=1048576",
+    ];
+    let gateway = Gateway::start(json!([]), &flags).await;
+    let mut slow = subscribe(&gateway.channel, &["t"]).await.unwrap();
+    let data = vec![b'x'; 256 << 10];
+    // More than the windows of a connection and the queue hold, and far fewer events than wait at most.
+    for _ in 0..100 {
+        gateway.publish(event("t", &data, &[])).await.unwrap();
+    }
+    let mut read = 0;
+    let end = loop {
+        match next(&mut slow).await {
+            Ok(Some(_)) => read += 1,
+            Ok(None) => panic!("it ends with its reason"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(end.code(), Code::ResourceExhausted, "{end}");
+    assert!(read < 100, "{read} events were read");
+    // One event may be larger than the bound.
+    let mut quick = subscribe(&gateway.channel, &["large"]).await.unwrap();
+    let large = vec![b'x'; 1_200_000];
+    gateway.publish(event("large", &large, &[])).await.unwrap();
+    assert_eq!(next(&mut quick).await.unwrap().unwrap().data.len(), large.len());
+}
+
+#[tokio::test]
+async fn topics_of_all_streams_are_bounded() {
+    let gateway = Gateway::start(json!([]), &["--subscribed-topics=2"]).await;
+    let both = subscribe(&gateway.channel, &["a", "b"]).await.unwrap();
+    let _known = subscribe(&gateway.channel, &["b"]).await.unwrap();
+    let status = subscribe(&gateway.channel, &["b", "c"]).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    assert_eq!(gateway.subscriptions().await, "2 open on 2 topics");
+    drop(both);
+    until("there is room", async || {
+        subscribe(&gateway.channel, &["b", "c"]).await.is_ok()
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn filters_choose_by_service_topic_and_type() {
     let gateway = Gateway::start(json!([{"name": "orders"}, {"name": "prices"}]), &[]).await;
     let ask = async |services: &[&str], topics: &[&str], types: &[&str]| {

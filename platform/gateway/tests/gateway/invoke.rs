@@ -222,6 +222,32 @@ async fn bytes_pass_untouched_and_need_no_reflection() {
 }
 
 #[tokio::test]
+async fn nobody_speaks_to_an_app_as_its_sidecar() {
+    let backend = Backend::start().await;
+    let gateway = Gateway::start(json!([backend.entry("shop")]), &[]).await;
+    let method = "dapr.proto.runtime.v1.AppCallback/OnTopicEvent";
+    let request = InvokeRequest {
+        service: "shop".to_owned(),
+        method: method.to_owned(),
+        request_data: bytes::Bytes::new(),
+    };
+    let answer = gateway.gateway().invoke(request).await.unwrap().into_inner();
+    assert_eq!(answer.status, "PERMISSION_DENIED", "{}", answer.message);
+    let mut grpc = tonic::client::Grpc::new(gateway.channel.clone());
+    grpc.ready().await.unwrap();
+    let mut request = tonic::Request::new(bytes::Bytes::new());
+    request
+        .metadata_mut()
+        .insert("x-virtufin-service", "shop".parse().unwrap());
+    let path = http::uri::PathAndQuery::try_from(format!("/{method}")).unwrap();
+    let status = grpc
+        .unary(request, path, outrigger_platform_transcoding::Raw)
+        .await
+        .unwrap_err();
+    assert_eq!(status.code(), tonic::Code::PermissionDenied);
+}
+
+#[tokio::test]
 async fn a_method_that_a_backend_gains_is_found() {
     let backend = Backend::start().await;
     let port = backend.address.port();

@@ -3,7 +3,6 @@
 //!
 //! `OUTRIGGER_BIN` names the sidecar's program (or a Dapr's `daprd`); else the one that was built beside these tests.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,7 +12,7 @@ use outrigger_platform_wire::virtufin::pubsub_client::PubsubClient;
 use outrigger_platform_wire::virtufin::state_client::StateClient;
 use outrigger_platform_wire::virtufin::{
     GetStateRequest, InvokeJsonRequest, ListMethodsRequest, PublishRequest, PubsubSubscribeRequest,
-    SaveStateRequest,
+    PubsubSubscribeResponse, SaveStateRequest,
 };
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
@@ -47,10 +46,7 @@ fn sidecar() -> Option<(PathBuf, &'static [&'static str])> {
 }
 
 fn ports<const N: usize>() -> [String; N] {
-    let held: Vec<TcpListener> = (0..N)
-        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
-        .collect();
-    std::array::from_fn(|index| held[index].local_addr().unwrap().port().to_string())
+    outrigger_test_ports::free().unwrap().map(|port| port.to_string())
 }
 
 fn start(program: &Path, arguments: &[&str]) -> Process {
@@ -72,6 +68,10 @@ struct Pair {
 }
 
 fn pair(program: &(PathBuf, &[&str]), app_id: &str, folder: &Path) -> Pair {
+    pair_with(program, app_id, folder, "pubsub")
+}
+
+fn pair_with(program: &(PathBuf, &[&str]), app_id: &str, folder: &Path, pubsub: &str) -> Pair {
     let [http, grpc, web, dapr_http, dapr_grpc, internal, metrics, public] = ports();
     let services = folder.join("services.yaml");
     let resources = folder.join("resources");
@@ -91,6 +91,8 @@ fn pair(program: &(PathBuf, &[&str]), app_id: &str, folder: &Path) -> Pair {
             &dapr_http,
             "--dapr-grpc-port",
             &dapr_grpc,
+            "--pubsub-name",
+            pubsub,
         ],
     );
     let mut arguments = program.1.to_vec();
@@ -289,4 +291,121 @@ async fn beside_real_sidecars_services_state_and_events_work() {
         let holds = |line: &str| parts.iter().all(|part| line.contains(part));
         assert!(page.lines().any(holds), "{parts:?} in {page}");
     }
+}
+
+/// As it is shipped, for a file of the test.
+const FAN_OUT: &str = include_str!("../../../../deploy/platform/gateway/pubsub-gateway.yaml");
+
+async fn stream_of(gateway: &Pair, topic: &str) -> tonic::Streaming<PubsubSubscribeResponse> {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let ask = PubsubSubscribeRequest {
+            topics: vec![topic.to_owned()],
+        };
+        match PubsubClient::new(gateway.channel.clone()).subscribe(ask).await {
+            Ok(answer) => return answer.into_inner(),
+            Err(status) if Instant::now() > deadline => panic!("{status}"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+async fn publish_numbers(gateway: &Pair, topic: &str, numbers: std::ops::Range<u32>) {
+    for number in numbers {
+        let event = PublishRequest {
+            topic: topic.to_owned(),
+            data: number.to_string().into(),
+            metadata: [("ce-type".to_owned(), "made".to_owned())].into(),
+            cloudevent: None,
+        };
+        PubsubClient::new(gateway.channel.clone())
+            .publish_event(event)
+            .await
+            .unwrap();
+    }
+}
+
+/// The numbers of so many events, sorted: a broker that delivers side by side keeps no order.
+async fn read_numbers(stream: &mut tonic::Streaming<PubsubSubscribeResponse>, count: usize) -> Vec<u32> {
+    let mut numbers = Vec::new();
+    while numbers.len() < count {
+        let event = tokio::time::timeout(LIMIT, stream.message()).await;
+        let event = event.unwrap_or_else(|_| panic!("{} of {count} events came", numbers.len()));
+        let data = event.unwrap().unwrap().data;
+        let number: u32 = std::str::from_utf8(&data).unwrap().parse().unwrap();
+        // Delivery is at least once.
+        if !numbers.contains(&number) {
+            numbers.push(number);
+        }
+    }
+    numbers.sort_unstable();
+    numbers
+}
+
+/// Two gateways of one app id, one of which is replaced: streams at both get every event.
+async fn every_instance_streams_every_event(program: &(PathBuf, &[&str]), component: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    write_files(folder.path());
+    std::fs::write(folder.path().join("resources/pubsub-gateway.yaml"), component).unwrap();
+    // Brokers may be shared by several runs.
+    let topic = uuid::Uuid::new_v4().to_string();
+    let gateway = || pair_with(program, "gateway", folder.path(), "pubsub-gateway");
+    let (one, two) = (gateway(), gateway());
+    let mut at_one = stream_of(&one, &topic).await;
+    let mut at_two = stream_of(&two, &topic).await;
+    publish_numbers(&one, &topic, 0..20).await;
+    publish_numbers(&two, &topic, 20..40).await;
+    let all: Vec<u32> = (0..40).collect();
+    assert_eq!(read_numbers(&mut at_one, 40).await, all);
+    assert_eq!(read_numbers(&mut at_two, 40).await, all);
+
+    // A second stream of the same gateway shares its subscription.
+    let mut also_at_one = stream_of(&one, &topic).await;
+    drop((at_two, two));
+    let three = gateway();
+    let mut at_three = stream_of(&three, &topic).await;
+    publish_numbers(&one, &topic, 40..60).await;
+    publish_numbers(&three, &topic, 60..80).await;
+    let new: Vec<u32> = (40..80).collect();
+    for stream in [&mut at_one, &mut also_at_one] {
+        assert_eq!(read_numbers(stream, 40).await, new);
+    }
+    // Where a new group begins with what the broker kept, that comes first.
+    let mut of_three = read_numbers(&mut at_three, 40).await;
+    while !new.iter().all(|number| of_three.contains(number)) {
+        of_three.extend(read_numbers(&mut at_three, 1).await);
+    }
+}
+
+#[tokio::test]
+#[allow(clippy::print_stderr, reason = "a skipped test says why")]
+async fn every_instance_of_a_gateway_streams_every_event() {
+    let Some(program) = sidecar() else { return };
+    if program.1.is_empty() {
+        eprintln!("skipped: a daprd has no pubsub.sqlite");
+        return;
+    }
+    let file = tempfile::tempdir().unwrap();
+    let shipped = "data/pubsub.db";
+    assert!(FAN_OUT.contains(shipped));
+    let path = file.path().join("pubsub.db");
+    let component = FAN_OUT.replace(shipped, path.to_str().unwrap());
+    every_instance_streams_every_event(&program, &component).await;
+}
+
+/// Runs beside a real daprd too: `OUTRIGGER_BIN`.
+#[tokio::test]
+#[allow(clippy::print_stderr, reason = "a skipped test says why")]
+async fn every_instance_of_a_gateway_streams_every_event_of_redis() {
+    let Some(program) = sidecar() else { return };
+    let Ok(redis) = std::env::var("OUTRIGGER_TEST_REDIS") else {
+        eprintln!("skipped: no OUTRIGGER_TEST_REDIS");
+        return;
+    };
+    let component = format!(
+        "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata: {{name: pubsub-gateway}}\nspec:\n  \
+         type: pubsub.redis\n  version: v1\n  metadata:\n  - {{name: redisHost, value: \"{redis}\"}}\n  \
+         - {{name: consumerID, value: \"{{uuid}}\"}}\nscopes: [gateway]\n"
+    );
+    every_instance_streams_every_event(&program, &component).await;
 }

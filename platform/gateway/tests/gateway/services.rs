@@ -245,6 +245,13 @@ async fn a_due_job_publishes_or_calls() {
         200,
         "one that is not wanted any more is done with"
     );
+    // A page can post without asking first; it is none of the sidecar's calls.
+    let request = Request::post(format!("http://{}/job/shop.tick", gateway.http))
+        .header("origin", "http://elsewhere.example")
+        .body(Body::empty())
+        .unwrap();
+    assert_eq!(send(request).await.status, 403);
+    assert_eq!(gateway.cluster.published("ticks").len(), 1);
     // By gRPC, as a sidecar of `--app-protocol grpc` calls.
     let request = JobEventRequest {
         name: "shop.tick".to_owned(),
