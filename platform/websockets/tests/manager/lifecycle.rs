@@ -203,9 +203,14 @@ pub(crate) async fn a_connection_is_there_while_it_is_made_and_can_be_left(clust
     // Takes connections, and says nothing.
     let mute = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("ws://{}/", mute.local_addr().unwrap());
-    let flags = ["--connect-timeout-ms=600000", "--max-connections=1"];
+    let flags = [
+        "--connect-timeout-ms=600000",
+        "--max-connections=1",
+        // A slow machine must not make one think that the other is lost.
+        "--owner-grace-ms=600000",
+    ];
     let one = Instance::start_with(&cluster, "one", &flags).await;
-    let two = Instance::start(&cluster, "two").await;
+    let two = Instance::start_with(&cluster, "two", &flags).await;
     let (client, asked) = (one.client.clone(), url.clone());
     let connecting = tokio::spawn(async move {
         let request = outrigger_platform_wire::virtufin::ConnectRequest {

@@ -22,9 +22,11 @@ fn assert_not_owner(error: &Status, owner: &str) {
 
 pub(crate) async fn only_the_owner_may_do_things(cluster: World) {
     let peer = Peer::start().await;
+    // A machine that is slow must not make one think that the other is lost.
+    let flags = ["--owner-grace-ms=600000"];
     let (one, two) = (
-        Instance::start(&cluster, "one").await,
-        Instance::start(&cluster, "two").await,
+        Instance::start_with(&cluster, "one", &flags).await,
+        Instance::start_with(&cluster, "two", &flags).await,
     );
     let id = one.connect(&peer).await;
     let seen = two.list().await;
@@ -40,11 +42,13 @@ pub(crate) async fn only_the_owner_may_do_things(cluster: World) {
 pub(crate) async fn connections_of_a_dead_instance_are_taken_over_once(cluster: World) {
     const CONNECTIONS: usize = 12;
     let peer = Peer::start().await;
-    let mut dying = Instance::start(&cluster, "dying").await;
+    // Long enough that a slow machine loses nobody else.
+    let flags = ["--heartbeat-ms=1000", "--owner-grace-ms=5000"];
+    let mut dying = Instance::start_with(&cluster, "dying", &flags).await;
     let survivors = [
-        Instance::start(&cluster, "one").await,
-        Instance::start(&cluster, "two").await,
-        Instance::start(&cluster, "three").await,
+        Instance::start_with(&cluster, "one", &flags).await,
+        Instance::start_with(&cluster, "two", &flags).await,
+        Instance::start_with(&cluster, "three", &flags).await,
     ];
     let mut ids = Vec::new();
     for _ in 0..CONNECTIONS {
