@@ -200,6 +200,11 @@ impl Cluster {
             .insert(said.to_owned(), answer.to_owned());
     }
 
+    /// The keys of a state store, in their order.
+    pub fn state_keys(&self, store: &str) -> Vec<String> {
+        self.0.stores.keys(store)
+    }
+
     /// Makes the next `count` writes to state take place but lose their answers (500), as when a sidecar is killed
     /// between commit and answer.
     pub fn lose_state_answers(&self, count: usize) {

@@ -66,6 +66,15 @@ impl Stores {
         self.lose.store(count, Ordering::Relaxed);
     }
 
+    pub(super) fn keys(&self, store: &str) -> Vec<String> {
+        let items = self.items.lock();
+        let lives = items.by_key.iter().filter(|(_, item)| item.lives());
+        lives
+            .filter(|((of, _), _)| of == store)
+            .map(|((_, key), _)| key.clone())
+            .collect()
+    }
+
     fn answer_arrives(&self) -> Result<(), Refusal> {
         let lost = self
             .lose

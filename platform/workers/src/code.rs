@@ -10,6 +10,9 @@ use crate::error::ManagerError;
 use crate::record::Source;
 use crate::store::sha256;
 
+/// Characters of a URL in logs.
+const LONGEST_SHOWN: usize = 500;
+
 /// Code that was got and checked.
 #[derive(Debug, Clone)]
 pub struct Code {
@@ -96,9 +99,23 @@ async fn fetch(
     }
 }
 
-/// A URL for logs: its query may hold a token.
-fn shown(url: &str) -> &str {
-    url.split(['?', '#']).next().unwrap_or_default()
+/// A URL for logs: its query may hold a token, and what stands before its host a password, also where that is why it
+/// is refused.
+fn shown(url: &str) -> String {
+    let bare = url.split(['?', '#']).next().unwrap_or_default();
+    let (scheme, rest) = bare.split_once("://").unwrap_or(("", bare));
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    // A password with a slash in it makes no URL, and looks like a port and a path.
+    let path = if host.contains(':') && path.contains('@') {
+        ""
+    } else {
+        path
+    };
+    format!("{scheme}://{host}{path}")
+        .chars()
+        .take(LONGEST_SHOWN)
+        .collect()
 }
 
 fn read_credential(shown: Shown) -> Result<Credential, ManagerError> {
@@ -119,5 +136,25 @@ pub fn told(source: &Source, sha256: &str) -> proto::CodeSource {
         },
         credential: None,
         content_sha256: sha256.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logs_show_no_secret_of_a_url() {
+        for (url, expected) in [
+            ("https://a.example/b?sig=s3cret#s3cret", "https://a.example/b"),
+            ("https://me:s3cret@a.example/b", "https://a.example/b"),
+            ("https://me:s3@cret@a.example/b", "https://a.example/b"),
+            ("https://me:5/s3cret@a.example/b", "https://me:5"),
+            ("https://a.example/@b/c", "https://a.example/@b/c"),
+            ("s3cret@a.example", "://a.example"),
+        ] {
+            assert_eq!(shown(url), expected);
+        }
+        assert!(shown(&"x".repeat(10_000)).len() < 600);
     }
 }

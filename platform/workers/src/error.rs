@@ -28,12 +28,26 @@ pub enum ManagerError {
     /// `UNAVAILABLE`: the code could not be fetched.
     #[error("the code cannot be fetched: {0}")]
     Fetch(#[source] FetchError),
-    /// `UNAVAILABLE`: state or events do not answer.
-    #[error("state and events are unavailable: {0}")]
+    /// `UNAVAILABLE` where state or events do not answer, `ABORTED` where others wrote first too often, `DATA_LOSS`
+    /// where what is stored cannot be read, `FAILED_PRECONDITION` where the request is refused, as where there is no
+    /// such component.
+    #[error("{trouble}: {0}", trouble = trouble(.0))]
     Backend(#[from] BackendError),
     /// `DATA_LOSS`: what lies in the state store is not what was put there (H5.2).
     #[error("{0}")]
     Corrupt(String),
+}
+
+/// What is wrong with state and events, with what to do about it.
+fn trouble(error: &BackendError) -> &'static str {
+    match error {
+        BackendError::Conflict(_) => "others changed it at the same time; try again",
+        BackendError::Malformed(_) => "what lies in the state store is spoilt, or of another version",
+        BackendError::Refused(_) => {
+            "state or events are not to be had; look at the components of the sidecar, or the gateway"
+        }
+        _ => "state and events are unavailable",
+    }
 }
 
 impl From<ManagerError> for Status {
@@ -48,6 +62,9 @@ impl From<ManagerError> for Status {
                 Self::invalid_argument(message)
             }
             ManagerError::Engine(_) => Self::failed_precondition(message),
+            ManagerError::Backend(BackendError::Conflict(_)) => Self::aborted(message),
+            ManagerError::Backend(BackendError::Malformed(_)) => Self::data_loss(message),
+            ManagerError::Backend(BackendError::Refused(_)) => Self::failed_precondition(message),
             ManagerError::Fetch(_) | ManagerError::Backend(_) => Self::unavailable(message),
             ManagerError::Corrupt(_) => Self::data_loss(message),
         }

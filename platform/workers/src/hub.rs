@@ -229,6 +229,14 @@ async fn deliver(shared: &Shared, topic: &Topic, delivery: Delivery) {
             delivery.settle(Ack::Retry);
             return;
         }
+        if topic.runners.lock().is_empty() {
+            tracing::warn!(
+                topic = topic.name,
+                event = delivery.event.id,
+                "the last worker of the topic was stopped before the event began; it is lost"
+            );
+            return;
+        }
         // Who delivers knows no verdicts: the event is held here until it is done with.
         tokio::select! {
             () = tokio::time::sleep(PAUSE.1 / 10) => {}

@@ -22,12 +22,14 @@ use crate::runner::Runner;
 use crate::settings::Options;
 use crate::store::Store;
 
-/// The wait before a worker that could not be run is tried again.
-const RETRY: Duration = Duration::from_secs(10);
+/// The wait before a worker that could not be run is tried again: the first, doubling, and the longest.
+const RETRY: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
 /// How long a deleted worker is remembered.
 const REMEMBERED: Duration = Duration::from_secs(60);
 /// Workers that are looked at at once.
 const AT_ONCE: usize = 8;
+/// Longest wait for workers that are being changed when it is told how all of them stand.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// Longest wait for calls under way when a worker is stopped; then they go on in the background.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -49,19 +51,47 @@ struct Known {
     /// The revision that is applied.
     revision: u64,
     runner: Option<Arc<Runner>>,
-    /// Why it does not run, and when to try again.
-    problem: Option<(String, Instant)>,
+    problem: Option<Problem>,
     /// When it was deleted. It is remembered for a while, as a look may be under way that still saw it.
     gone: Option<Instant>,
+}
+
+/// Why a worker does not run.
+#[derive(Debug)]
+struct Problem {
+    why: String,
+    /// Of which revision.
+    revision: u64,
+    /// When to try again, and how long that wait was.
+    again: Instant,
+    wait: Duration,
+}
+
+impl Problem {
+    /// The next one after `before`. A change of the worker begins with the first wait.
+    fn after(before: Option<&Self>, revision: u64, why: String) -> Self {
+        let wait = before
+            .filter(|before| before.revision == revision)
+            .map_or(RETRY.0, |before| (before.wait * 2).min(RETRY.1));
+        Self {
+            why,
+            revision,
+            again: Instant::now() + wait,
+            wait,
+        }
+    }
 }
 
 impl Known {
     /// Whether a record of this revision is to be applied: for the first time, or again after a failure.
     fn is_due(&self, revision: u64) -> bool {
-        if self.gone.is_some() {
+        if self.gone.is_some_and(|since| since.elapsed() < REMEMBERED) {
             return false;
         }
-        let again = self.problem.as_ref().is_some_and(|(_, at)| *at <= Instant::now());
+        let again = self
+            .problem
+            .as_ref()
+            .is_some_and(|problem| problem.again <= Instant::now());
         revision > self.revision || (revision == self.revision && again)
     }
 }
@@ -187,15 +217,26 @@ impl Local {
             }
         };
         known.revision = worker.revision;
-        known.problem = applied
-            .as_ref()
-            .err()
-            .map(|error| (error.to_string(), Instant::now() + RETRY));
+        known.gone = None;
+        let before = known.problem.take();
         if let Err(error) = &applied {
-            tracing::error!(worker = worker.id, %error, "a worker cannot be run here");
-            self.outlet
-                .failed(&Subject::from(worker), error.kind(), &error.to_string())
-                .await;
+            let why = error.to_string();
+            let told = before
+                .as_ref()
+                .is_some_and(|before| (before.revision, &before.why) == (worker.revision, &why));
+            let problem = Problem::after(before.as_ref(), worker.revision, why);
+            tracing::error!(
+                worker = worker.id,
+                %error,
+                retry_in_seconds = problem.wait.as_secs(),
+                "a worker cannot be run here"
+            );
+            // Once: the same is not told at every try.
+            if !told {
+                let subject = Subject::from(worker);
+                self.outlet.failed(&subject, error.kind(), &problem.why).await;
+            }
+            known.problem = Some(problem);
         }
         applied
     }
@@ -275,6 +316,8 @@ impl Local {
         let topic = known.runner.as_ref().map(|runner| runner.subject().topic.clone());
         self.halt(&mut known, &topic.unwrap_or_default(), id).await;
         known.problem = None;
+        // If it is there after all when that is over, it is run again.
+        known.revision = 0;
         known.gone = Some(Instant::now());
     }
 
@@ -296,11 +339,16 @@ impl Local {
     /// # Errors
     /// If the list cannot be read.
     pub async fn sync(&self) -> Result<(), ManagerError> {
-        let ids = self.ids();
+        let mut gone = self.ids();
         let index = self.store.index().await?;
-        for id in ids.iter().filter(|id| !index.workers.contains_key(*id)) {
-            self.unlisted(id).await?;
-        }
+        gone.retain(|id| !index.workers.contains_key(id));
+        futures::stream::iter(gone)
+            .for_each_concurrent(AT_ONCE, |id| async move {
+                if let Err(error) = self.unlisted(&id).await {
+                    tracing::warn!(worker = id, %error, "a worker that is not listed cannot be read");
+                }
+            })
+            .await;
         futures::stream::iter(index.workers)
             .for_each_concurrent(AT_ONCE, |(id, revision)| async move {
                 let known = self.known(&id);
@@ -336,21 +384,35 @@ impl Local {
                 .await;
             match (written, subject) {
                 (Ok(_), Some(subject)) => self.outlet.heartbeat(&subject).await,
-                (Ok(_), None) | (Err(ManagerError::NotFound(_)), _) => {}
+                (Ok(_), None) => {}
+                // Deleted by an instance that did not get to the list.
+                (Err(ManagerError::NotFound(_)), _) => self.forget(&id).await,
                 (Err(error), _) => tracing::warn!(worker = id, %error, "a heartbeat was not written"),
             }
         }
     }
 
-    /// Why workers do not run here, by their ids.
-    pub async fn problems(&self) -> BTreeMap<String, String> {
-        let mut problems = BTreeMap::new();
-        for id in self.ids() {
-            if let Some((why, _)) = &self.known(&id).lock().await.problem {
-                problems.insert(id, why.clone());
+    /// How many workers run here, and the ids of those that should and cannot. One that is being changed for longer
+    /// than health answers may take is left out.
+    pub async fn standing(&self) -> (usize, Vec<String>) {
+        let all: BTreeMap<_, _> = self
+            .workers
+            .lock()
+            .iter()
+            .map(|(id, known)| (id.clone(), known.clone()))
+            .collect();
+        let deadline = Instant::now() + PATIENCE;
+        let (mut running, mut problems) = (0, Vec::new());
+        for (id, known) in all {
+            let Ok(known) = tokio::time::timeout_at(deadline, known.lock()).await else {
+                continue;
+            };
+            running += usize::from(known.runner.is_some());
+            if known.problem.is_some() {
+                problems.push(id);
             }
         }
-        problems
+        (running, problems)
     }
 
     /// Takes no further events, finishes those under way, ends all engines.

@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use outrigger_platform_engine::Engines;
+use outrigger_platform_engine::{Engine, Engines};
 use outrigger_platform_fetch::Fetcher;
 use outrigger_platform_service::backend::Backend;
 use outrigger_platform_wire::virtufin as proto;
+use tokio::sync::Semaphore;
+use tokio::time::{Interval, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
 
 use crate::code::{self, Code};
 use crate::error::ManagerError;
@@ -33,7 +37,12 @@ struct Parts {
     fetcher: Fetcher,
     recovery: Recovery,
     options: Options,
+    /// Changes that go on whether somebody waits for them or not.
+    changes: Arc<Semaphore>,
 }
+
+/// Changes at once.
+const CHANGES: usize = 64;
 
 impl Manager {
     /// A manager that runs nothing yet.
@@ -79,6 +88,7 @@ impl Manager {
             fetcher,
             recovery,
             options,
+            changes: Arc::new(Semaphore::new(CHANGES)),
         })))
     }
 
@@ -92,7 +102,8 @@ impl Manager {
         &self.0.recovery
     }
 
-    /// Makes a worker, running unless it is to be made stopped (Z5). Answers its id.
+    /// Makes a worker, running unless it is to be made stopped (Z5). Answers its id. Dropped in the middle, it has made
+    /// nothing, or goes on to its end.
     ///
     /// # Errors
     /// [`ManagerError`]; nothing was made then, unless state went away in the middle.
@@ -137,16 +148,48 @@ impl Manager {
         };
         // Code that cannot be loaded is refused before anything is kept, also of a worker that does not run yet.
         let prepared = self.prepare(&worker, &code).await?;
-        let held = parts.local.hold(&id).await;
-        parts.store.create(&worker, &code.bytes).await?;
+        let manager = self.clone();
+        self.whole(async move { manager.keep(worker, code, prepared).await })
+            .await?;
+        Ok(id)
+    }
+
+    /// Writes a new worker, tells of it, and runs it.
+    async fn keep(&self, worker: WorkerRecord, code: Code, prepared: Prepared) -> Result<(), ManagerError> {
+        let parts = &self.0;
+        let held = parts.local.hold(&worker.id).await;
+        if let Err(error) = parts.store.create(&worker, &code.bytes).await {
+            prepared.engine.close().await;
+            return Err(error);
+        }
         let subject = Subject::from(&worker);
         parts.outlet.lifecycle(Transition::Created, &subject).await;
-        if is_running {
+        if worker.status == Status::Running {
             parts.outlet.lifecycle(Transition::Started, &subject).await;
         }
         // Where it cannot be run after all, that is logged and told, and tried again.
         let _ = parts.local.apply_held(held, &worker, Some(prepared)).await;
-        Ok(id)
+        Ok(())
+    }
+
+    /// Carries a change out to its end, also where who asked for it does not wait for that: half a change would leave
+    /// a worker that runs and is not there, or code that nobody knows of.
+    async fn whole<T: Send + 'static>(
+        &self,
+        change: impl Future<Output = Result<T, ManagerError>> + Send + 'static,
+    ) -> Result<T, ManagerError> {
+        let ended = || {
+            ManagerError::Exhausted(
+                "the change ended unexpectedly; look at the worker, and try again".to_owned(),
+            )
+        };
+        let place = self.0.changes.clone().acquire_owned().await;
+        let place = place.map_err(|_| ended())?;
+        let done = tokio::spawn(async move {
+            let _place = place;
+            change.await
+        });
+        done.await.map_err(|_| ended())?
     }
 
     async fn prepare(&self, worker: &WorkerRecord, code: &Code) -> Result<Prepared, ManagerError> {
@@ -173,19 +216,21 @@ impl Manager {
     /// # Errors
     /// [`ManagerError::NotFound`].
     pub async fn worker(&self, id: &str) -> Result<WorkerRecord, ManagerError> {
-        let found = if id.is_empty() {
-            None
-        } else {
-            self.0.store.worker(id).await?
-        };
+        validate::id(id)?;
+        let found = self.0.store.worker(id).await?;
         found.ok_or_else(|| ManagerError::NotFound(id.to_owned()))
     }
 
-    /// Starts a worker; one that runs is left alone.
+    /// Starts a worker; one that runs here is left alone, one that should and does not is tried again at once.
     ///
     /// # Errors
     /// [`ManagerError::NotFound`]; why it cannot be run here.
     pub async fn start(&self, id: &str) -> Result<(), ManagerError> {
+        let (manager, id) = (self.clone(), id.to_owned());
+        self.whole(async move { manager.do_start(&id).await }).await
+    }
+
+    async fn do_start(&self, id: &str) -> Result<(), ManagerError> {
         let (worker, changed) = self.set_status(id, Status::Running).await?;
         if changed {
             self.0
@@ -193,6 +238,7 @@ impl Manager {
                 .lifecycle(Transition::Started, &Subject::from(&worker))
                 .await;
         }
+        self.0.local.again(id).await;
         self.0.local.apply(&worker, None).await.map(drop)
     }
 
@@ -201,6 +247,11 @@ impl Manager {
     /// # Errors
     /// [`ManagerError::NotFound`].
     pub async fn stop(&self, id: &str) -> Result<(), ManagerError> {
+        let (manager, id) = (self.clone(), id.to_owned());
+        self.whole(async move { manager.do_stop(&id).await }).await
+    }
+
+    async fn do_stop(&self, id: &str) -> Result<(), ManagerError> {
         let (worker, changed) = self.set_status(id, Status::Stopped).await?;
         let subject = Subject::from(&worker);
         if changed {
@@ -225,6 +276,10 @@ impl Manager {
                 changed
             })
             .await?;
+        if !changed {
+            // Whoever asked for the same before may not have got to the list, and the others look there.
+            self.0.store.list(id, worker.revision).await?;
+        }
         Ok((worker, changed))
     }
 
@@ -233,16 +288,24 @@ impl Manager {
     /// # Errors
     /// [`ManagerError::NotFound`].
     pub async fn delete(&self, id: &str) -> Result<(), ManagerError> {
-        let worker = self.worker(id).await?;
-        let subject = Subject::from(&worker);
-        let was_running = worker.status == Status::Running;
-        self.0.store.remove(&worker).await?;
-        if was_running {
-            self.0.outlet.lifecycle(Transition::Stopping, &subject).await;
+        validate::id(id)?;
+        let (manager, id) = (self.clone(), id.to_owned());
+        self.whole(async move { manager.do_delete(&id).await }).await
+    }
+
+    async fn do_delete(&self, id: &str) -> Result<(), ManagerError> {
+        let removed = self.0.store.remove(id).await?;
+        let removed = removed.ok_or_else(|| ManagerError::NotFound(id.to_owned()))?;
+        let subject = removed
+            .worker
+            .filter(|worker| worker.status == Status::Running)
+            .map(|worker| Subject::from(&worker));
+        if let Some(subject) = &subject {
+            self.0.outlet.lifecycle(Transition::Stopping, subject).await;
         }
         self.0.local.forget(id).await;
-        if was_running {
-            self.0.outlet.lifecycle(Transition::Stopped, &subject).await;
+        if let Some(subject) = &subject {
+            self.0.outlet.lifecycle(Transition::Stopped, subject).await;
         }
         Ok(())
     }
@@ -256,9 +319,20 @@ impl Manager {
         let worker = self.worker(id).await?;
         let wanted = wanted.ok_or_else(|| ManagerError::Invalid("code_source is missing".to_owned()))?;
         let code = code::resolve(&parts.fetcher, wanted, parts.options.max_code, id).await?;
-        let entry = entry(&code, &jiff::Timestamp::now().to_string());
         let engine = parts.local.load(&worker, code.bytes.clone()).await?;
-        parts.store.put_code(id, &entry, &code.bytes).await?;
+        let (manager, id) = (self.clone(), id.to_owned());
+        self.whole(async move { manager.replace_code(&id, code, engine).await })
+            .await
+    }
+
+    /// Writes new code that is loaded, and runs it.
+    async fn replace_code(&self, id: &str, code: Code, engine: Arc<dyn Engine>) -> Result<(), ManagerError> {
+        let parts = &self.0;
+        let entry = entry(&code, &jiff::Timestamp::now().to_string());
+        if let Err(error) = parts.store.put_code(id, &entry, &code.bytes).await {
+            engine.close().await;
+            return Err(error);
+        }
         let held = parts.local.hold(id).await;
         let mut before = None;
         let changed = parts
@@ -269,13 +343,24 @@ impl Manager {
                 true
             })
             .await;
+        let mut told = Ok(());
         let worker = match changed {
             Ok(worker) => worker,
-            Err(error) => {
-                engine.close().await;
-                parts.store.remove_code(id, &entry).await?;
-                return Err(error);
-            }
+            Err(error) => match parts.store.worker(id).await {
+                // The answer got lost, or the list was not reached.
+                Ok(Some(worker)) if worker.code() == Some(&entry) => {
+                    told = parts.store.list(id, worker.revision).await;
+                    worker
+                }
+                outcome => {
+                    engine.close().await;
+                    // Where nobody knows, code that is left over is better than a worker without.
+                    if outcome.is_ok() {
+                        parts.store.remove_code(id, &entry).await?;
+                    }
+                    return Err(error);
+                }
+            },
         };
         let version = entry.version;
         let prepared = Some(Prepared { engine, version });
@@ -283,7 +368,7 @@ impl Manager {
         if let Some(before) = before {
             parts.store.remove_code(id, &before).await?;
         }
-        applied.map(drop)
+        applied.map(drop).and(told)
     }
 
     /// Brings back workers that should run here and do not. Answers how many that were.
@@ -321,24 +406,39 @@ impl Manager {
     }
 
     /// Follows the other instances until it is stopped; then finishes what is under way.
-    pub async fn follow(self, stop: tokio_util::sync::CancellationToken) {
+    pub async fn follow(self, stop: CancellationToken) {
         let local = &self.0.local;
-        let mut look = tokio::time::interval(self.0.options.sync_interval);
-        let mut beat = tokio::time::interval(self.0.options.heartbeat);
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => break,
-                _ = look.tick() => {
-                    if let Err(error) = local.sync().await {
-                        tracing::warn!(%error, "cannot look for what other instances changed; trying again");
-                    }
+        let look = async {
+            let mut tick = every(self.0.options.sync_interval);
+            while next(&mut tick, &stop).await {
+                if let Err(error) = local.sync().await {
+                    tracing::warn!(%error, "cannot look for what other instances changed; trying again");
                 }
-                _ = beat.tick() => local.heartbeat().await,
             }
-        }
+        };
+        // Beside it: signs of life of many workers take their time, and changes do not wait for them.
+        let beat = async {
+            let mut tick = every(self.0.options.heartbeat);
+            while next(&mut tick, &stop).await {
+                local.heartbeat().await;
+            }
+        };
+        tokio::join!(look, beat);
         local.close().await;
+    }
+}
+
+fn every(period: Duration) -> Interval {
+    let mut tick = tokio::time::interval(period);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    tick
+}
+
+/// Waits for the next tick; false if it is time to stop.
+async fn next(tick: &mut Interval, stop: &CancellationToken) -> bool {
+    tokio::select! {
+        () = stop.cancelled() => false,
+        _ = tick.tick() => true,
     }
 }
 

@@ -53,6 +53,11 @@ pub enum Reception {
     Refused(String),
 }
 
+/// Whether a worker reads what is told of workers.
+fn watches(subject: &Subject) -> bool {
+    subject.topic == LIFECYCLE_TOPIC
+}
+
 impl Outlet {
     /// The outlet of an instance. `retries` are for what a broker refuses for the moment.
     pub fn new(backend: Backend, instance: &str, retries: RetryPolicy) -> Self {
@@ -94,12 +99,19 @@ impl Outlet {
             why,
             "an event was not published; it is tried again"
         );
-        let facts = json!({
-            "error_type": "not-published",
-            "error_message": format!("topic {:?}: {why}", output.topic),
-        });
-        let event = self.about(Transition::Failed, &output.subject, facts);
-        match self.backend.publish(LIFECYCLE_TOPIC, &event).await {
+        let (topic, event) = if watches(&output.subject) {
+            (HEARTBEAT_TOPIC, self.alive(&output.subject))
+        } else {
+            let facts = json!({
+                "error_type": "not-published",
+                "error_message": format!("topic {:?}: {why}", output.topic),
+            });
+            (
+                LIFECYCLE_TOPIC,
+                self.about(Transition::Failed, &output.subject, facts),
+            )
+        };
+        match self.backend.publish(topic, &event).await {
             Ok(()) => Reception::Stuck(why),
             Err(_) => Reception::Away,
         }
@@ -136,8 +148,12 @@ impl Outlet {
         self.tell(transition, subject, json!({})).await;
     }
 
-    /// Tells that an event of a worker was given up, or that this instance cannot run it.
+    /// Tells that an event of a worker was given up, or that this instance cannot run it. Of a worker that reads these
+    /// very events that is only logged, by the caller: else each of its failures would bring it the next one.
     pub async fn failed(&self, subject: &Subject, error_type: &str, error_message: &str) {
+        if watches(subject) {
+            return;
+        }
         let facts = json!({"error_type": error_type, "error_message": error_message});
         self.tell(Transition::Failed, subject, facts).await;
     }
@@ -157,10 +173,13 @@ impl Outlet {
 
     /// Tells that a worker runs.
     pub async fn heartbeat(&self, subject: &Subject) {
+        self.own(HEARTBEAT_TOPIC, &self.alive(subject)).await;
+    }
+
+    fn alive(&self, subject: &Subject) -> Event<Value> {
         let data = json!({"worker_id": subject.id, "instance_id": &*self.instance});
-        let event = Event::new(format!("com.virtufin.{HEARTBEAT_TOPIC}"), SOURCE, data)
-            .about(format!("worker/{}", subject.id));
-        self.own(HEARTBEAT_TOPIC, &event).await;
+        Event::new(format!("com.virtufin.{HEARTBEAT_TOPIC}"), SOURCE, data)
+            .about(format!("worker/{}", subject.id))
     }
 
     /// Tells of a turn that was taken from a silent holder, or of an output that came too late.

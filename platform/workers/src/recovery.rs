@@ -28,6 +28,8 @@ use crate::store::{Store, sha256};
 const AT_ONCE: usize = 8;
 /// The wait before the lease is asked for again after an error.
 const PAUSE: Duration = Duration::from_millis(200);
+/// Writes of the lease that others may be faster at, one after the other; then there is a pause.
+const MOST_RACES: usize = 10;
 
 /// The lease as it lies in the state store; without an owner between recoveries.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,11 +52,7 @@ enum State {
     Waiting,
     Disabled,
     Running,
-    Done {
-        led: bool,
-        running: usize,
-        problems: Vec<String>,
-    },
+    Done { led: bool },
     Failed(String),
 }
 
@@ -94,18 +92,16 @@ impl Recovery {
         }
     }
 
-    /// The health entry `recovery`.
-    pub fn entry(&self) -> HealthEntry {
-        match &*self.state.lock() {
+    /// The health entry `recovery`; once it is done, how the workers stand now.
+    pub async fn entry(&self) -> HealthEntry {
+        let state = self.state.lock().clone();
+        match &state {
             State::Waiting => HealthEntry::degraded("not begun"),
             State::Running => HealthEntry::degraded("workers are being brought back"),
             State::Disabled => HealthEntry::healthy("disabled by WORKER_RECOVERY_ON_START"),
             State::Failed(why) => HealthEntry::unhealthy(why.as_str()),
-            State::Done {
-                led,
-                running,
-                problems,
-            } => {
+            State::Done { led } => {
+                let (running, problems) = self.local.standing().await;
                 let who = if *led {
                     "as leader"
                 } else {
@@ -151,11 +147,7 @@ impl Recovery {
         let outcome = self.carry_out().await;
         let state = match &outcome {
             Err(error) => State::Failed(error.to_string()),
-            Ok((_, led)) => State::Done {
-                led: *led,
-                running: self.local.running().await.len(),
-                problems: self.local.problems().await.into_keys().collect(),
-            },
+            Ok((_, led)) => State::Done { led: *led },
         };
         *self.state.lock() = state;
         outcome.map(|(count, _)| count)
@@ -193,7 +185,7 @@ impl Recovery {
         for id in self.store.index().await?.workers.into_keys() {
             match self.store.worker(&id).await {
                 // A record goes before its place in the list (`Store::remove`).
-                Ok(None) => self.store.unlist(&id).await?,
+                Ok(None) => drop(self.store.unlist(&id).await?),
                 Ok(Some(worker)) => self.mend_code(&worker).await,
                 Err(error) => tracing::error!(worker = id, %error, "a worker cannot be read"),
             }
@@ -240,7 +232,7 @@ impl Recovery {
     }
 
     async fn try_lead(&self, turn: &str) -> Result<bool, ManagerError> {
-        loop {
+        for _ in 0..MOST_RACES {
             let stored = self.backend.get(LEADER_KEY).await?;
             // One that nobody can read is nobody's.
             let record: Option<LeaderRecord> = stored.as_ref().and_then(|stored| stored.read().ok());
@@ -274,6 +266,9 @@ impl Recovery {
                 Err(error) => return Err(error.into()),
             }
         }
+        Err(ManagerError::Exhausted(format!(
+            "{LEADER_KEY} cannot be written: others, or a store that takes no conditional write, were first {MOST_RACES} times"
+        )))
     }
 
     async fn step_down(&self, turn: &str) {

@@ -9,10 +9,12 @@ use outrigger_platform_engine::{Engine, EngineError};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::events::{dead_letter, keep_input, key, output, stamped};
-use crate::lock::{Ended, GroupLocks, Output};
+use crate::lock::{Ended, GivenBack, GroupLocks, Output};
 use crate::outlet::{Outlet, Reception, Subject};
 use crate::record::WorkerRecord;
 use crate::settings::Options;
@@ -41,7 +43,7 @@ impl From<Reception> for Verdict {
     }
 }
 
-/// A running worker. In the calls under way lives the engine that they began with.
+/// A running worker. In the events under way lives the engine that they began with.
 #[derive(Debug)]
 pub struct Runner(Arc<Inner>);
 
@@ -49,7 +51,10 @@ pub struct Runner(Arc<Inner>);
 struct Inner {
     subject: Subject,
     config: BTreeMap<String, String>,
-    loaded: Mutex<Loaded>,
+    /// None once the worker is closed.
+    loaded: Mutex<Option<Loaded>>,
+    /// Cancelled then: what has not begun is given back.
+    closing: CancellationToken,
     limit: Semaphore,
     call_timeout: Duration,
     retries: RetryPolicy,
@@ -58,27 +63,33 @@ struct Inner {
     outlet: Outlet,
 }
 
-/// An engine, and the calls it has under way.
-#[derive(Debug, Clone)]
+/// An engine, and the events it has under way.
+#[derive(Debug)]
 struct Loaded {
     engine: Arc<dyn Engine>,
-    calls: TaskTracker,
+    events: TaskTracker,
     version: String,
+}
+
+/// An event under way: its engine is not closed before it is done with.
+struct Begun {
+    engine: Arc<dyn Engine>,
+    _token: TaskTrackerToken,
 }
 
 impl Loaded {
     fn new(engine: Arc<dyn Engine>, version: &str) -> Self {
         Self {
             engine,
-            calls: TaskTracker::new(),
+            events: TaskTracker::new(),
             version: version.to_owned(),
         }
     }
 
-    /// Ends the engine once its calls have ended.
+    /// Ends the engine once its events are done with.
     async fn retire(self) {
-        self.calls.close();
-        self.calls.wait().await;
+        self.events.close();
+        self.events.wait().await;
         self.engine.close().await;
     }
 }
@@ -96,7 +107,8 @@ impl Runner {
         Self(Arc::new(Inner {
             subject: Subject::from(worker),
             config: worker.config.clone(),
-            loaded: Mutex::new(Loaded::new(engine, version)),
+            loaded: Mutex::new(Some(Loaded::new(engine, version))),
+            closing: CancellationToken::new(),
             limit: Semaphore::new(options.concurrency),
             call_timeout: options.call_timeout,
             retries: options.retries,
@@ -113,19 +125,28 @@ impl Runner {
 
     /// Which version of the code later events get.
     pub fn version(&self) -> String {
-        self.0.loaded.lock().version.clone()
+        let loaded = self.0.loaded.lock();
+        loaded
+            .as_ref()
+            .map(|loaded| loaded.version.clone())
+            .unwrap_or_default()
     }
 
-    /// Gives later events to another engine (H1.2). The one before ends, in the background, after its last call.
+    /// Gives later events to another engine (H1.2). The one before ends, in the background, after its last event.
     pub fn swap(&self, engine: Arc<dyn Engine>, version: &str) {
-        let before = std::mem::replace(&mut *self.0.loaded.lock(), Loaded::new(engine, version));
-        tokio::spawn(before.retire());
+        let before = self.0.loaded.lock().replace(Loaded::new(engine, version));
+        if let Some(before) = before {
+            tokio::spawn(before.retire());
+        }
     }
 
-    /// Ends the engine after the calls under way.
+    /// Ends the engine after the events under way. Those that wait for their beginning have to be seen again.
     pub async fn close(&self) {
-        let loaded = self.0.loaded.lock().clone();
-        loaded.retire().await;
+        self.0.closing.cancel();
+        let loaded = self.0.loaded.lock().take();
+        if let Some(loaded) = loaded {
+            loaded.retire().await;
+        }
     }
 
     /// Does what there is to do with one event.
@@ -133,11 +154,18 @@ impl Runner {
     /// Dropped in the middle, a call under way is given up, and a turn of the group lasts until its lease ends.
     pub async fn process(&self, event: &Event<Value>) -> Verdict {
         let inner = self.0.clone();
-        let Ok(_permit) = self.0.limit.acquire().await else {
-            return Verdict::Again;
+        let _permit = tokio::select! {
+            permit = self.0.limit.acquire() => match permit {
+                Ok(permit) => permit,
+                Err(_) => return Verdict::Again,
+            },
+            () = self.0.closing.cancelled() => return Verdict::Again,
         };
         let Some(group) = self.0.subject.group.as_deref() else {
-            return match inner.work(event, None).await {
+            let Some(begun) = inner.begin() else {
+                return Verdict::Again;
+            };
+            return match inner.work(&begun, event, None).await {
                 None => Verdict::Done,
                 Some(output) => inner.publish(&output, event).await,
             };
@@ -145,12 +173,15 @@ impl Runner {
         let key = key(event, &self.0.subject.id);
         let event = event.clone();
         let work = move |token| async move {
-            let mut output = inner.work(&event, Some(token)).await?;
+            let begun = inner.begin().ok_or(GivenBack)?;
+            let mut output = inner.work(&begun, &event, Some(token)).await;
             // Whoever takes the turn after a crash has the record and not the input.
-            keep_input(&mut output, &event, inner.max_output);
-            Some(output)
+            if let Some(output) = &mut output {
+                keep_input(output, &event, inner.max_output);
+            }
+            Ok(output)
         };
-        match self.0.locks.run(group, &key, work).await {
+        match self.0.locks.run(group, &key, &self.0.closing, work).await {
             Ended::Done | Ended::AlreadyDone => Verdict::Done,
             Ended::Contended => Verdict::Contended,
             // Whoever robbed the turn did other work: this event is still to be done.
@@ -172,12 +203,23 @@ impl Runner {
 }
 
 impl Inner {
+    /// Chooses the engine of an event; none if the worker is closed.
+    fn begin(&self) -> Option<Begun> {
+        // Counted under the lock that a swap takes: an engine is not closed before an event it was chosen for.
+        let loaded = self.loaded.lock();
+        let loaded = loaded.as_ref()?;
+        Some(Begun {
+            engine: loaded.engine.clone(),
+            _token: loaded.events.token(),
+        })
+    }
+
     /// Calls the worker, again after failures, and says what is to be published.
-    async fn work(&self, input: &Event<Value>, token: Option<u64>) -> Option<Output> {
+    async fn work(&self, begun: &Begun, input: &Event<Value>, token: Option<u64>) -> Option<Output> {
         let seen = stamped(input, &self.config, token);
         let mut retry = 0;
         loop {
-            let error = match self.call(seen.clone()).await {
+            let error = match self.call(&begun.engine, seen.clone()).await {
                 Ok(None) => return None,
                 Ok(Some(answer)) => {
                     match output(&self.subject, &self.config, input, &seen, answer, self.max_output) {
@@ -200,12 +242,12 @@ impl Inner {
         }
     }
 
-    async fn call(&self, event: Event<Value>) -> Result<Option<Event<Value>>, EngineError> {
-        let (engine, _token) = {
-            // Counted under the lock that a swap takes: an engine is not closed before a call it was chosen for.
-            let loaded = self.loaded.lock();
-            (loaded.engine.clone(), loaded.calls.token())
-        };
+    async fn call(
+        &self,
+        engine: &Arc<dyn Engine>,
+        event: Event<Value>,
+    ) -> Result<Option<Event<Value>>, EngineError> {
+        let engine = engine.clone();
         // In a task of its own, so that an engine that panics fails one call and not the delivery.
         let call = AbortOnDropHandle::new(tokio::spawn(async move { engine.process(event).await }));
         match tokio::time::timeout(self.call_timeout, call).await {

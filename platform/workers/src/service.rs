@@ -48,7 +48,8 @@ pub fn make(context: Context, engines: Engines) -> anyhow::Result<Service> {
     let app = App::new(context.client)
         .environment(&context.environment)?
         .health_check("recovery", Scope::Report, move || {
-            std::future::ready(healthy.recovery().entry())
+            let manager = healthy.clone();
+            async move { manager.recovery().entry().await }
         })
         .recover("workers", move || {
             let manager = recovering.clone();

@@ -13,12 +13,23 @@ use crate::record::{CodeEntry, Index, StoredCode, WorkerRecord};
 
 /// Records that are read at once.
 const AT_ONCE: usize = 16;
+/// Tries to remove a record that others change meanwhile, or whose removal is not answered.
+const REMOVE_TRIES: u32 = 20;
+/// The wait between two of them.
+const REMOVE_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// Workers by id, their code, and the list of them.
 #[derive(Debug, Clone)]
 pub struct Store {
     backend: Backend,
     max_workers: usize,
+}
+
+/// What was removed.
+#[derive(Debug)]
+pub struct Removed {
+    /// The worker as it was last, if its record could be read.
+    pub worker: Option<WorkerRecord>,
 }
 
 /// The SHA-256 of code, as it is kept.
@@ -69,11 +80,26 @@ impl Store {
     /// Adds a worker with its code: code first, list last, so that what is listed is whole.
     ///
     /// # Errors
-    /// [`ManagerError::Exhausted`] if there are as many as there may be.
+    /// [`ManagerError::Exhausted`] if there are as many as there may be. Nothing is left of the worker then, as far as
+    /// the store lets it be removed.
     pub async fn create(&self, worker: &WorkerRecord, code: &[u8]) -> Result<(), ManagerError> {
         if self.index().await?.workers.len() >= self.max_workers {
             return Err(self.full());
         }
+        let added = self.add(worker, code).await;
+        if added.is_err() {
+            let removed = self.remove(&worker.id).await;
+            if let Some(entry) = worker.code() {
+                let _ = self.remove_code(&worker.id, entry).await;
+            }
+            if let Err(error) = removed {
+                tracing::error!(worker = worker.id, %error, "a worker that was made by half could not be removed");
+            }
+        }
+        added
+    }
+
+    async fn add(&self, worker: &WorkerRecord, code: &[u8]) -> Result<(), ManagerError> {
         if let Some(entry) = worker.code() {
             self.put_code(&worker.id, entry, code).await?;
         }
@@ -89,12 +115,8 @@ impl Store {
                 (!is_full).then_some(index)
             })
             .await?;
-        if is_full {
-            // Others were faster.
-            self.remove(worker).await?;
-            return Err(self.full());
-        }
-        Ok(())
+        // Others were faster.
+        if is_full { Err(self.full()) } else { Ok(()) }
     }
 
     fn full(&self) -> ManagerError {
@@ -155,24 +177,51 @@ impl Store {
         Ok(listed.await?)
     }
 
-    /// Removes a worker, its code and its place in the list.
-    pub async fn remove(&self, worker: &WorkerRecord) -> Result<(), ManagerError> {
-        self.backend.delete(&worker_key(&worker.id), None).await?;
-        self.unlist(&worker.id).await?;
-        if let Some(code) = worker.code() {
-            self.remove_code(&worker.id, code).await?;
+    /// Removes a worker, its place in the list and its code; `None` if there is nothing to remove. One whose record is
+    /// gone and that is listed was removed by half: the rest of it goes.
+    ///
+    /// # Errors
+    /// [`ManagerError::Backend`]; the same call goes on where it ended.
+    pub async fn remove(&self, id: &str) -> Result<Option<Removed>, ManagerError> {
+        let key = worker_key(id);
+        let mut worker: Option<WorkerRecord> = None;
+        let mut found = false;
+        for attempt in 1..=REMOVE_TRIES {
+            let Some(stored) = self.backend.get(&key).await? else {
+                break;
+            };
+            found = true;
+            worker = stored.read().ok();
+            // Only what was read, so that no code is left behind that was loaded meanwhile.
+            match self.backend.delete(&key, Some(&stored.etag)).await {
+                Ok(()) => break,
+                Err(error) if attempt < REMOVE_TRIES && (error.is_conflict() || error.is_transient()) => {
+                    tokio::time::sleep(REMOVE_PAUSE).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
-        Ok(())
+        let listed = self.unlist(id).await?;
+        if let Some(worker) = &worker
+            && let Some(code) = worker.code()
+        {
+            self.remove_code(id, code).await?;
+        }
+        Ok((found || listed).then_some(Removed { worker }))
     }
 
-    /// Takes an id off the list.
-    pub async fn unlist(&self, id: &str) -> Result<(), ManagerError> {
-        let unlisted = self.backend.update(INDEX_KEY, |index: Option<Index>| {
-            let mut index = index?;
-            index.workers.remove(id)?;
-            Some(index)
-        });
-        Ok(unlisted.await?)
+    /// Takes an id off the list; whether it was there.
+    pub async fn unlist(&self, id: &str) -> Result<bool, ManagerError> {
+        let mut listed = false;
+        self.backend
+            .update(INDEX_KEY, |index: Option<Index>| {
+                let mut index = index?;
+                listed |= index.workers.remove(id).is_some();
+                // Nothing is written where nothing was removed.
+                listed.then_some(index)
+            })
+            .await?;
+        Ok(listed)
     }
 
     /// Keeps code.

@@ -15,6 +15,9 @@ const LONGEST_CONFIG_KEY: usize = 128;
 const LONGEST_CONFIG_VALUE: usize = 4096;
 const LONGEST_TOPIC: usize = 255;
 const LONGEST_GROUP: usize = 128;
+const LONGEST_ID: usize = 128;
+/// Where the list lies among the workers' records.
+const LIST: &str = "index";
 
 /// Attributes that say what an event is; configuration cannot take their names.
 const RESERVED: &[&str] = &[
@@ -57,6 +60,16 @@ pub fn readable_topic(name: &str) -> Result<(), ManagerError> {
         return Err(invalid(format!(
             "a topic has at most {LONGEST_TOPIC} characters and no blanks or wildcards"
         )));
+    }
+    Ok(())
+}
+
+/// The id of a worker that is asked for: it becomes a part of a state key, and what cannot be one is the id of nobody.
+pub fn id(id: &str) -> Result<(), ManagerError> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if id.is_empty() || id.len() > LONGEST_ID || !id.chars().all(fits) || id == LIST {
+        let shown: String = id.chars().take(LONGEST_ID).collect();
+        return Err(ManagerError::NotFound(shown));
     }
     Ok(())
 }

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -78,6 +78,7 @@ impl EngineFactory for RecipeFactory {
                     recipe,
                     observed: self.observed.clone(),
                     failures: Mutex::default(),
+                    closed: AtomicBool::new(false),
                 }) as Arc<dyn Engine>
             })
             .map_err(|error| EngineError::Load(error.to_string()));
@@ -90,6 +91,7 @@ struct Kitchen {
     recipe: Recipe,
     observed: Arc<Observed>,
     failures: Mutex<HashMap<String, usize>>,
+    closed: AtomicBool,
 }
 
 /// Counts a call as under way until it is dropped.
@@ -113,6 +115,9 @@ impl Drop for UnderWay<'_> {
 impl Engine for Kitchen {
     fn process(&self, event: Event<Value>) -> BoxFuture<'_, Result<Option<Event<Value>>, EngineError>> {
         async move {
+            if self.closed.load(Ordering::SeqCst) {
+                return Err(EngineError::Closed);
+            }
             let _under_way = UnderWay::new(&self.observed);
             tokio::time::sleep(Duration::from_millis(self.recipe.sleep_ms)).await;
             if let Some(file) = &self.recipe.until {
@@ -144,6 +149,7 @@ impl Engine for Kitchen {
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
+        self.closed.store(true, Ordering::SeqCst);
         self.observed.closed.fetch_add(1, Ordering::SeqCst);
         std::future::ready(()).boxed()
     }

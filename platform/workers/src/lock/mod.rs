@@ -20,6 +20,7 @@ use std::sync::{Arc, Weak};
 use outrigger_platform_service::backend::{Backend, BackendError, Expect};
 use parking_lot::Mutex;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use record::{Letter, LockRecord, Output};
@@ -29,6 +30,10 @@ use turn::{Effect, Event, Terms, Turn};
 use crate::names::group_lock_key;
 use crate::outlet::Outlet;
 use crate::settings::LockOptions;
+
+/// The work of a turn has not begun, and will not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GivenBack;
 
 /// The groups, as one instance takes turns with others.
 #[derive(Debug)]
@@ -54,16 +59,19 @@ impl GroupLocks {
     }
 
     /// Waits for the group's turn, does the work with the turn's token, and publishes what comes of it unless the
-    /// turn was lost meanwhile. The work is given up when it is.
+    /// turn was lost meanwhile. The work is given up when it is; it does not begin once `closing` is cancelled.
     ///
     /// Not cancel-safe: dropped in the middle, the turn lasts until its lease ends.
-    pub async fn run<W, F>(&self, group: &str, key: &str, work: W) -> Ended
+    pub async fn run<W, F>(&self, group: &str, key: &str, closing: &CancellationToken, work: W) -> Ended
     where
         W: FnOnce(u64) -> F,
-        F: Future<Output = Option<Output>> + Send + 'static,
+        F: Future<Output = Worked> + Send + 'static,
     {
         let queue = self.queue(group);
-        let _mine = queue.lock().await;
+        let _mine = tokio::select! {
+            mine = queue.lock() => mine,
+            () = closing.cancelled() => return Ended::Unavailable,
+        };
         let name = group_lock_key(group);
         let mut turn = Turn::new(Terms {
             instance: self.instance.clone(),
@@ -182,7 +190,10 @@ impl GroupLocks {
     }
 }
 
-type Working = AbortOnDropHandle<Option<Output>>;
+/// What came of the work of a turn, if it began.
+pub type Worked = Result<Option<Output>, GivenBack>;
+
+type Working = AbortOnDropHandle<Worked>;
 
 /// Until the work is done, or the turn has to be renewed.
 async fn proceed(working: &mut Option<Working>, renew_at: Instant) -> Event {
@@ -192,13 +203,14 @@ async fn proceed(working: &mut Option<Working>, renew_at: Instant) -> Event {
     tokio::select! {
         output = handle => {
             *working = None;
-            output.map_or_else(
-                |error| {
+            match output {
+                Ok(Ok(output)) => Event::Finished(output),
+                Ok(Err(GivenBack)) => Event::Failed,
+                Err(error) => {
                     tracing::error!(%error, "the work of a turn ended unexpectedly");
                     Event::Failed
-                },
-                Event::Finished,
-            )
+                }
+            }
         }
         () = tokio::time::sleep_until(renew_at) => Event::RenewDue,
     }

@@ -351,3 +351,29 @@ async fn others_follow_what_one_instance_changes() {
     two.client.clone().delete_worker(ask).await.unwrap();
     two.stop().await;
 }
+
+#[tokio::test]
+async fn h1_3_health_follows_a_worker_that_runs_again() {
+    let cluster = Platform::new();
+    let first = ready(&cluster, "one", &[]).await;
+    let id = first
+        .create(worker("orders", &json!({"type": "priced"})))
+        .await
+        .unwrap();
+    let key = spoil(&first, &id).await;
+    let whole = json!({"content": base64(&json!({"type": "priced"}).to_string())});
+    first.stop().await;
+    let second = ready(&cluster, "two", &[]).await;
+    let (status, description) = second.recovery().await;
+    assert_eq!(status, "Degraded");
+    assert!(description.contains(&id), "{description}");
+    second.backend.save(&key, &whole, Expect::Any).await.unwrap();
+    let ask = proto::StartWorkerRequest { id };
+    second.client.clone().start_worker(ask).await.unwrap();
+    assert_eq!(second.recovery().await.0, "Healthy");
+}
+
+fn base64(text: &str) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(text)
+}
