@@ -736,7 +736,7 @@ impl Latency {
 
 /// While one worker does its worst, others of the same host answer as if it were not there. Both are measured in turns,
 /// since what else the machine does meanwhile is in either. The bounds are for a machine of two processors that runs
-/// all these tests at once; `docs/sandbox.md` has the figures of a quiet one.
+/// all these tests at once; `docs/sandbox.md` has figures.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_others_are_served_meanwhile() {
     const ROUNDS: usize = 3;

@@ -139,6 +139,8 @@ impl Store {
         let mut revision = None;
         self.backend
             .update(&worker_key(id), |worker: Option<WorkerRecord>| {
+                // It may have been there when somebody else was faster, and be gone now.
+                (now, revision) = (None, None);
                 let mut worker = worker?;
                 let before = worker.revision;
                 let changed = change(&mut worker);
