@@ -161,7 +161,7 @@ pub(super) struct DaprdFlags {
     /// Listen address of the metrics server
     #[arg(long, default_value = "0.0.0.0")]
     pub metrics_listen_address: String,
-    /// Serve profiles
+    /// Tell memory and threads of this process on the profile port; no profiles in Go's format yet
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set, value_parser = switch)]
     pub enable_profiling: bool,
     /// Port of the profiles

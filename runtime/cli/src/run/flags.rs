@@ -81,7 +81,7 @@ pub(crate) struct RunFlags {
     /// Port of the sidecar's metrics; a free one if not given
     #[arg(short = 'M', long, default_value_t = -1, allow_negative_numbers = true)]
     metrics_port: i64,
-    /// Serve profiles
+    /// Tell memory and threads of the sidecar on its profile port; no profiles in Go's format yet
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
     enable_profiling: bool,
     /// Port of the profiles; a free one if not given
