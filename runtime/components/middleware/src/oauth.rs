@@ -11,7 +11,7 @@ use bytes::Bytes;
 use form_urlencoded::byte_serialize;
 use http::{HeaderValue, Request, Response, header};
 use outrigger_component::{Error, SecretString};
-use outrigger_http_client::{Client, ClientOptions};
+use outrigger_http_client::{Client, ClientOptions, Proxies};
 use serde_json::Value;
 use url::Url;
 
@@ -56,6 +56,14 @@ pub(crate) struct TokenEndpoint {
     client: Client,
 }
 
+fn client(proxies: Proxies) -> Result<Client, Error> {
+    let options = ClientOptions {
+        proxies,
+        ..ClientOptions::default()
+    };
+    Client::new(options).map_err(|error| Error::internal("cannot make an HTTP client").with_source(error))
+}
+
 impl TokenEndpoint {
     /// Checks the address; nothing is sent yet.
     ///
@@ -70,16 +78,23 @@ impl TokenEndpoint {
         let invalid =
             |error| Error::configuration("metadata property 'tokenURL' is invalid").with_source(error);
         let url = Client::parse(url).map_err(invalid)?;
-        let client = Client::new(ClientOptions::default())
-            .map_err(|error| Error::internal("cannot make an HTTP client").with_source(error))?;
         Ok(Self {
             url,
             client_id,
             client_secret,
             style,
             detected: AtomicU8::new(AuthStyle::AutoDetect as u8),
-            client,
+            client: client(Proxies::default())?,
         })
+    }
+
+    /// The same, asked by these proxies.
+    ///
+    /// # Errors
+    /// When the way to a proxy cannot be set up.
+    pub(crate) fn by(mut self, proxies: Proxies) -> Result<Self, Error> {
+        self.client = client(proxies)?;
+        Ok(self)
     }
 
     /// Asks for a token with these parameters.

@@ -13,7 +13,7 @@ use rustls_pki_types::ServerName;
 use url::Url;
 
 use crate::{
-    ClientError,
+    ClientError, Proxies,
     connect::{Dns, Pool, named_pool, pool},
     tls::{TlsOptions, no_roots},
 };
@@ -32,15 +32,18 @@ pub struct ClientOptions {
     pub max_response: usize,
     /// TLS.
     pub tls: TlsOptions,
+    /// Where requests go by a proxy; none unless said otherwise.
+    pub proxies: Proxies,
 }
 
 impl Default for ClientOptions {
-    /// Thirty seconds, a mebibyte, the system's roots.
+    /// Thirty seconds, a mebibyte, the system's roots, no proxies.
     fn default() -> Self {
         Self {
             timeout: Duration::from_secs(30),
             max_response: 1 << 20,
             tls: TlsOptions::default(),
+            proxies: Proxies::default(),
         }
     }
 }
@@ -73,14 +76,21 @@ fn shown(url: &Url) -> String {
     ) + url.path()
 }
 
-fn secure(tls: &TlsOptions, dns: Dns) -> Result<Pool<Full<Bytes>>, ClientError> {
-    let name = tls
+fn secure(options: &ClientOptions, dns: Dns) -> Result<Pool<Full<Bytes>>, ClientError> {
+    let name = options
+        .tls
         .server_name
         .clone()
         .map(ServerName::try_from)
         .transpose()
         .map_err(|error| ClientError::Tls(error.to_string()))?;
-    Ok(named_pool(tls.config()?, dns, MAX_IDLE, name))
+    named_pool(
+        options.tls.config()?,
+        dns,
+        MAX_IDLE,
+        options.proxies.clone(),
+        name,
+    )
 }
 
 impl Client {
@@ -96,10 +106,10 @@ impl Client {
         let tls = OnceLock::new();
         if options.tls.roots.is_some() || options.tls.identity.is_some() {
             // Says at once whether what was given can be used.
-            let _ = tls.set(secure(&options.tls, dns.clone())?);
+            let _ = tls.set(secure(&options, dns.clone())?);
         }
         Ok(Self(Arc::new(Inner {
-            plain: pool(no_roots()?, dns.clone(), MAX_IDLE),
+            plain: pool(no_roots()?, dns.clone(), MAX_IDLE, options.proxies.clone())?,
             options,
             dns,
             tls,
@@ -113,7 +123,7 @@ impl Client {
         if let Some(pool) = self.0.tls.get() {
             return Ok(pool);
         }
-        let made = secure(&self.0.options.tls, self.0.dns.clone())?;
+        let made = secure(&self.0.options, self.0.dns.clone())?;
         Ok(self.0.tls.get_or_init(|| made))
     }
 

@@ -1,4 +1,7 @@
-//! How a connection is made: names through our own resolver, a deadline for TCP and TLS together.
+//! How a connection is made: names through our own resolver, by the environment's proxies, a deadline for TCP and TLS
+//! together.
+
+mod dial;
 
 use std::{
     net::SocketAddr,
@@ -9,7 +12,7 @@ use std::{
 
 use futures::future::BoxFuture;
 use hickory_resolver::{TokioResolver, config::ResolverConfig, net::runtime::TokioRuntimeProvider};
-use http::Uri;
+use http::{Request, Uri, header};
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{
@@ -22,6 +25,9 @@ use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tower_service::Service;
 
+use self::dial::Dialer;
+use crate::{ClientError, Proxies};
+
 /// How long reaching a host may take (Go's clients in upstream components: 15 s for the connection, 15 s for TLS).
 const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -31,18 +37,41 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// `http` in the clear, `https` as configured.
-pub type Connector = Deadline<HttpsConnector<HttpConnector<Dns>>>;
+type Connector = Deadline<HttpsConnector<Dialer>>;
 
-/// A pooling client over [`Connector`].
-pub type Pool<B> = legacy::Client<Connector, B>;
+/// A pooling client that goes by the environment's proxies; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Pool<B> {
+    client: legacy::Client<Connector, B>,
+    proxies: Proxies,
+}
+
+impl<B> Pool<B>
+where
+    B: http_body::Body + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    /// Sends a request. Cancel-safe: dropping the future gives the request up.
+    pub fn request(&self, mut request: Request<B>) -> legacy::ResponseFuture {
+        if let Some(value) = self.proxies.authorization(request.uri()) {
+            let value = value.clone();
+            request.headers_mut().insert(header::PROXY_AUTHORIZATION, value);
+        }
+        self.client.request(request)
+    }
+}
 
 /// A pooling client with so many idle connections per host.
-pub fn pool<B>(tls: ClientConfig, dns: Dns, max_idle: usize) -> Pool<B>
+///
+/// # Errors
+/// When a proxy is reached by TLS and that cannot be set up.
+pub fn pool<B>(tls: ClientConfig, dns: Dns, max_idle: usize, proxies: Proxies) -> Result<Pool<B>, ClientError>
 where
     B: http_body::Body + Send,
     B::Data: Send,
 {
-    named_pool(tls, dns, max_idle, None)
+    named_pool(tls, dns, max_idle, proxies, None)
 }
 
 /// As [`pool`], asking servers for this name whatever the address says.
@@ -50,8 +79,9 @@ pub(crate) fn named_pool<B>(
     tls: ClientConfig,
     dns: Dns,
     max_idle: usize,
+    proxies: Proxies,
     server_name: Option<ServerName<'static>>,
-) -> Pool<B>
+) -> Result<Pool<B>, ClientError>
 where
     B: http_body::Body + Send,
     B::Data: Send,
@@ -66,14 +96,16 @@ where
         Some(name) => builder.with_server_name_resolver(FixedServerNameResolver::new(name)),
         None => builder,
     };
-    let connector = builder.enable_all_versions().wrap_connector(http);
-    legacy::Client::builder(TokioExecutor::new())
+    let dialer = Dialer::new(http, proxies.clone())?;
+    let connector = builder.enable_all_versions().wrap_connector(dialer);
+    let client = legacy::Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE_TIMEOUT)
         .pool_max_idle_per_host(max_idle)
         // As Go writes them: some servers compare header names with case.
         .http1_title_case_headers(true)
-        .build(Deadline(connector))
+        .build(Deadline(connector));
+    Ok(Pool { client, proxies })
 }
 
 /// Resolves names by the system's configuration without its C library (design D10).
@@ -120,7 +152,7 @@ impl Service<Name> for Dns {
 
 /// A connector that gives up in time, TLS included.
 #[derive(Debug, Clone)]
-pub struct Deadline<C>(C);
+struct Deadline<C>(C);
 
 impl<C> Service<Uri> for Deadline<C>
 where

@@ -5,6 +5,7 @@
 //! are counted. It is not for the data path: invocation and the app channel stream and pool by rules of their own.
 //!
 //! - [`Client`]: one request, one whole answer;
+//! - [`Proxies`]: which proxy stands before an address, from the environment as Go's clients read it;
 //! - [`Cached`]: a document behind an address, parsed once, refreshed behind the callers' backs;
 //! - [`connect`]: the connector below, for components that need a client of their own shape.
 
@@ -12,10 +13,12 @@ mod cached;
 mod client;
 pub mod connect;
 mod error;
+mod proxy;
 mod tls;
 
 pub use cached::{Cached, Freshness};
 pub use client::{Client, ClientOptions};
 pub use error::ClientError;
 pub use outrigger_tls::system_roots;
+pub use proxy::Proxies;
 pub use tls::{Identity, TlsOptions};

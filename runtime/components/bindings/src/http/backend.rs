@@ -12,7 +12,10 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use outrigger_bindings::{InvokeError, InvokeRequest, InvokeResponse, OutputBinding};
 use outrigger_component::{Error, ErrorKind, Host, Metadata};
-use outrigger_http_client::connect::{self, Dns};
+use outrigger_http_client::{
+    ClientError, Proxies,
+    connect::{self, Dns},
+};
 use outrigger_types::is_truthy;
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 
@@ -39,14 +42,19 @@ const TRACE_HEADERS: [&str; 3] = ["traceparent", "tracestate", "baggage"];
 
 type Client = connect::Pool<Full<Bytes>>;
 
-/// Calls an endpoint.
+/// Calls an endpoint, by the proxies that the environment names (upstream clones Go's default transport).
 pub struct HttpBinding {
     config: HttpConfig,
     identity: Identity,
     dns: Dns,
+    proxies: Proxies,
     plain: Client,
     /// Made at the first `https` address: reading the system's roots takes time and memory.
     tls: OnceLock<Client>,
+}
+
+fn no_proxy(error: ClientError) -> Error {
+    Error::configuration("cannot set up the way to the proxy").with_source(error)
 }
 
 impl HttpBinding {
@@ -69,11 +77,13 @@ impl HttpBinding {
                 .map_err(|error| Error::internal("cannot set up TLS").with_source(error))?
                 .with_root_certificates(RootCertStore::empty())
                 .with_no_client_auth();
-        let plain = connect::pool(no_roots, dns.clone(), MAX_IDLE);
+        let proxies = Proxies::from_environment(&host.environment);
+        let plain = connect::pool(no_roots, dns.clone(), MAX_IDLE, proxies.clone()).map_err(no_proxy)?;
         Ok(Self {
             config,
             identity,
             dns,
+            proxies,
             plain,
             tls: OnceLock::new(),
         })
@@ -86,7 +96,9 @@ impl HttpBinding {
         if let Some(client) = self.tls.get() {
             return Ok(client);
         }
-        let client = connect::pool(self.identity.config()?, self.dns.clone(), MAX_IDLE);
+        let tls = self.identity.config()?;
+        let client =
+            connect::pool(tls, self.dns.clone(), MAX_IDLE, self.proxies.clone()).map_err(no_proxy)?;
         Ok(self.tls.get_or_init(|| client))
     }
 

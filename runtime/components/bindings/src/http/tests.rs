@@ -1,3 +1,5 @@
+mod proxy;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -331,13 +333,13 @@ struct Issued {
     key: String,
 }
 
-/// An authority and a certificate for `localhost` that serves both sides.
+/// An authority and a certificate for `localhost` and `service.test` that serves both sides.
 fn issued() -> Issued {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
     let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(vec!["localhost".to_owned()])
+    let certificate = CertificateParams::new(vec!["localhost".to_owned(), "service.test".to_owned()])
         .unwrap()
         .signed_by(&key, &ca)
         .unwrap();

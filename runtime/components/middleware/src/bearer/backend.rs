@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response, header};
 use outrigger_component::Error;
-use outrigger_http_client::{Cached, Client, ClientError, ClientOptions, Freshness};
+use outrigger_http_client::{Cached, Client, ClientError, ClientOptions, Freshness, Proxies};
 use outrigger_middleware::{Body, Middleware, Next};
 use serde::Deserialize;
 
@@ -37,16 +37,24 @@ pub struct Bearer {
 }
 
 impl Bearer {
-    /// Finds and fetches the issuer's keys.
+    /// Finds and fetches the issuer's keys, by these proxies.
     ///
     /// # Errors
     /// When the OpenID document or the keys cannot be had, or the document is another issuer's.
-    pub async fn open(config: BearerConfig) -> Result<Self, Error> {
-        Self::open_with(config, FRESHNESS).await
+    pub async fn open(config: BearerConfig, proxies: Proxies) -> Result<Self, Error> {
+        Self::open_with(config, FRESHNESS, proxies).await
     }
 
-    pub(super) async fn open_with(config: BearerConfig, freshness: Freshness) -> Result<Self, Error> {
-        let client = Client::new(ClientOptions::default())
+    pub(super) async fn open_with(
+        config: BearerConfig,
+        freshness: Freshness,
+        proxies: Proxies,
+    ) -> Result<Self, Error> {
+        let options = ClientOptions {
+            proxies,
+            ..ClientOptions::default()
+        };
+        let client = Client::new(options)
             .map_err(|error| Error::internal("cannot make an HTTP client").with_source(error))?;
         let url = match &config.jwks_url {
             Some(url) => url.clone(),

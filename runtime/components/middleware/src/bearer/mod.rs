@@ -11,6 +11,7 @@ mod token;
 use std::sync::Arc;
 
 use outrigger_component::{Error, Open, Registration, Spec, open_with};
+use outrigger_http_client::Proxies;
 use outrigger_middleware::Middleware;
 
 pub use backend::Bearer;
@@ -25,7 +26,8 @@ pub const BEARER: Registration<dyn Middleware> = Registration {
 
 fn validate(spec: &Spec) -> Result<Open<dyn Middleware>, Error> {
     let config = BearerConfig::parse(&spec.properties)?;
-    Ok(open_with(async move |_host| {
-        Ok(Arc::new(Bearer::open(config).await?) as Arc<dyn Middleware>)
+    Ok(open_with(async move |host| {
+        let proxies = Proxies::from_environment(&host.environment);
+        Ok(Arc::new(Bearer::open(config, proxies).await?) as Arc<dyn Middleware>)
     }))
 }

@@ -18,7 +18,7 @@ use aws_lc_rs::{
 use axum::{Json, Router, extract::State, routing};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{Request, header::AUTHORIZATION};
-use outrigger_http_client::Freshness;
+use outrigger_http_client::{Freshness, Proxies};
 use outrigger_middleware::{Body, Middleware};
 use serde_json::{Value, json};
 
@@ -392,7 +392,7 @@ async fn a_new_key_is_found_and_unknown_ones_do_not_hammer_the_issuer() {
             audience: "me".to_owned(),
             jwks_url: Some(format!("{}/keys", issuer.url())),
         };
-        Bearer::open_with(config, freshness)
+        Bearer::open_with(config, freshness, Proxies::default())
     };
     let hour = Duration::from_secs(3600);
     let eager = config(Freshness {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
 use outrigger_component::Error;
-use outrigger_http_client::Client;
+use outrigger_http_client::{Client, Proxies};
 use outrigger_middleware::{Body, Middleware, Next};
 use parking_lot::Mutex;
 use url::Url;
@@ -58,6 +58,15 @@ impl Oauth2 {
             endpoint,
             sessions: Mutex::new(Sessions::default()),
         })
+    }
+
+    /// The same, with tokens asked for by these proxies.
+    ///
+    /// # Errors
+    /// When the way to a proxy cannot be set up.
+    pub fn by(mut self, proxies: Proxies) -> Result<Self, Error> {
+        self.endpoint = self.endpoint.by(proxies)?;
+        Ok(self)
     }
 
     fn session(&self, headers: &HeaderMap) -> Option<(String, Session)> {

@@ -10,6 +10,7 @@ mod tests;
 use std::sync::Arc;
 
 use outrigger_component::{Error, Open, Registration, Spec, open_with};
+use outrigger_http_client::Proxies;
 use outrigger_middleware::Middleware;
 
 pub use backend::Oauth2;
@@ -24,7 +25,8 @@ pub const OAUTH2: Registration<dyn Middleware> = Registration {
 
 fn validate(spec: &Spec) -> Result<Open<dyn Middleware>, Error> {
     let handler = Oauth2::new(Oauth2Config::parse(&spec.properties)?)?;
-    Ok(open_with(async move |_host| {
+    Ok(open_with(async move |host| {
+        let handler = handler.by(Proxies::from_environment(&host.environment))?;
         Ok(Arc::new(handler) as Arc<dyn Middleware>)
     }))
 }

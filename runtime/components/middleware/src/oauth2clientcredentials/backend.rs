@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use futures::future::BoxFuture;
 use http::{HeaderValue, Request, Response};
 use outrigger_component::Error;
+use outrigger_http_client::Proxies;
 use outrigger_middleware::{Body, Middleware, Next};
 use tokio::sync::Mutex;
 
@@ -59,6 +60,15 @@ impl ClientCredentials {
             parameters,
             kept: Mutex::new(None),
         })
+    }
+
+    /// The same, with tokens asked for by these proxies.
+    ///
+    /// # Errors
+    /// When the way to a proxy cannot be set up.
+    pub fn by(mut self, proxies: Proxies) -> Result<Self, Error> {
+        self.endpoint = self.endpoint.by(proxies)?;
+        Ok(self)
     }
 
     async fn header(&self) -> Result<HeaderValue, Error> {

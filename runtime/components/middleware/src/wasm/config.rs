@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use outrigger_component::{Error, Host, Properties};
-use outrigger_http_client::{Client, ClientError, ClientOptions};
+use outrigger_http_client::{Client, ClientError, ClientOptions, Proxies};
 use url::Url;
 
 /// Larger files are no handlers.
@@ -68,6 +68,7 @@ impl WasmConfig {
                 };
                 let client = Client::new(ClientOptions {
                     max_response: MAX_GUEST,
+                    proxies: Proxies::from_environment(&host.environment),
                     ..ClientOptions::default()
                 })
                 .map_err(failed)?;

@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, header};
 use outrigger_component::{Error, Host, SecretString};
-use outrigger_http_client::{Client, ClientOptions, Identity, TlsOptions};
+use outrigger_http_client::{Client, ClientOptions, Identity, Proxies, TlsOptions};
 use serde_json::Value;
 use url::Url;
 
@@ -104,6 +104,7 @@ impl Agent {
             timeout: TIMEOUT,
             max_response: MAX_RESPONSE,
             tls: tls(config, host).await?,
+            proxies: Proxies::from_environment(&host.environment),
         })
         .map_err(invalid)?;
         Ok(Self {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header::LOCATION};
 use outrigger_component::{Error, ErrorKind, SecretString};
-use outrigger_http_client::{ClientError, ClientOptions, TlsOptions};
+use outrigger_http_client::{ClientError, ClientOptions, Proxies, TlsOptions};
 
 use super::tls;
 
@@ -34,6 +34,8 @@ impl Client {
             timeout: DEADLINE,
             max_response: MAX_BODY,
             tls,
+            // Upstream's transport has none.
+            proxies: Proxies::default(),
         };
         let client = outrigger_http_client::Client::new(options).map_err(failed)?;
         Ok(Self(client))
