@@ -1,9 +1,13 @@
-//! The configuration building block: trait, items, subscriptions and behaviour suite.
+//! The configuration building block: trait, items, subscriptions, and a store in memory.
+
+mod memory;
 
 use std::{collections::BTreeMap, fmt, future::Future, sync::Arc};
 
 use futures::future::BoxFuture;
 use outrigger_component::{Error, Metadata};
+
+pub use memory::{MemoryConfigurationStore, registration as memory_registration};
 
 /// One configuration item.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

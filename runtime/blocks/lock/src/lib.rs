@@ -1,9 +1,13 @@
-//! The distributed lock block: trait and behaviour suite.
+//! The distributed lock block: trait, and a store in memory.
+
+mod memory;
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use outrigger_component::Error;
+
+pub use memory::{MemoryLockStore, registration as memory_registration};
 
 /// What an unlock found; the numbers are Dapr's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

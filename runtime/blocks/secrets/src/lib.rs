@@ -1,11 +1,14 @@
-//! The secrets building block: trait, capabilities and behaviour suite.
+//! The secrets building block: trait, capabilities, behaviour suite and a store in memory.
 
+mod memory;
 pub mod suite;
 
 use std::{collections::BTreeMap, fmt, future::Future, sync::Arc};
 
 use futures::future::BoxFuture;
 use outrigger_component::{Error, Metadata, SecretString};
+
+pub use memory::{MemorySecretStore, registration as memory_registration};
 
 /// The keys and values of one secret.
 pub type Secret = BTreeMap<String, SecretString>;
