@@ -3,6 +3,7 @@
 //! | Type | Does |
 //! | --- | --- |
 //! | `bearer` | lets only requests with a good token of an issuer pass |
+//! | `external` | ours: asks a process of its own, in any language, over a Unix socket |
 //! | `oauth2` | sends browsers to an authorization server and remembers them by a cookie |
 //! | `oauth2clientcredentials` | adds a token of the sidecar's own to requests |
 //! | `opa` | asks a Rego policy |
@@ -16,6 +17,8 @@
 //! All of them work in both pipelines. Bodies stream through but where a handler says that it needs one whole.
 
 mod bearer;
+#[cfg(unix)]
+mod external;
 mod failure;
 mod filter;
 mod oauth;
@@ -36,6 +39,8 @@ mod validator;
 mod wasm;
 
 pub use bearer::{BEARER, Bearer, BearerConfig};
+#[cfg(unix)]
+pub use external::{EXTERNAL, External, ExternalConfig, Responses};
 pub use filter::PathFilter;
 pub use oauth::AuthStyle;
 pub use oauth2::{OAUTH2, Oauth2, Oauth2Config};

@@ -76,6 +76,7 @@ pub fn binding_sides(type_name: &str) -> (bool, bool) {
 #[must_use]
 pub fn secret_stores() -> Vec<Registration<dyn DynSecretStore>> {
     vec![
+        outrigger_secrets::memory_registration(),
         #[cfg(feature = "secretstores")]
         outrigger_components_secretstores::FILE,
         #[cfg(feature = "secretstores")]
@@ -89,6 +90,7 @@ pub fn secret_stores() -> Vec<Registration<dyn DynSecretStore>> {
 #[must_use]
 pub fn configuration() -> Vec<Registration<dyn DynConfigurationStore>> {
     vec![
+        outrigger_configuration::memory_registration(),
         #[cfg(feature = "sqlite")]
         outrigger_components_sqlite::configuration::registration(),
         #[cfg(feature = "redis")]
@@ -102,6 +104,7 @@ pub fn configuration() -> Vec<Registration<dyn DynConfigurationStore>> {
 #[must_use]
 pub fn lock() -> Vec<Registration<dyn DynLockStore>> {
     vec![
+        outrigger_lock::memory_registration(),
         #[cfg(feature = "sqlite")]
         outrigger_components_sqlite::lock::registration(),
         #[cfg(feature = "redis")]
@@ -139,6 +142,8 @@ pub fn middleware() -> Vec<Registration<dyn Middleware>> {
         outrigger_components_middleware::ROUTER_ALIAS,
         #[cfg(feature = "middleware")]
         outrigger_components_middleware::BEARER,
+        #[cfg(all(unix, feature = "middleware"))]
+        outrigger_components_middleware::EXTERNAL,
         #[cfg(feature = "middleware")]
         outrigger_components_middleware::OAUTH2,
         #[cfg(feature = "middleware")]

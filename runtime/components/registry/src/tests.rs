@@ -1,3 +1,19 @@
+#[cfg(all(
+    unix,
+    feature = "sqlite",
+    feature = "bindings",
+    feature = "secretstores",
+    feature = "crypto",
+    feature = "conversation",
+    feature = "middleware",
+    feature = "wasm",
+    feature = "name-resolution",
+    feature = "redis",
+    feature = "rabbitmq",
+    feature = "postgres"
+))]
+mod page;
+
 use std::{collections::BTreeMap, fs, path::Path};
 
 use outrigger_component::Registration;
@@ -71,6 +87,7 @@ fn documented() -> Vec<[String; 3]> {
     feature = "wasm",
     feature = "name-resolution",
     feature = "redis",
+    feature = "rabbitmq",
     feature = "postgres"
 ))]
 fn every_type_is_listed_with_its_test() {
