@@ -192,10 +192,10 @@ fn host_and_port(entry: &str) -> (&str, Option<&str>) {
 impl Proxy {
     /// An address, or `host:port` of an HTTP proxy.
     fn parse(text: &str) -> Option<Self> {
-        let url = Url::parse(text)
-            .ok()
-            .filter(Url::has_host)
-            .or_else(|| Url::parse(&format!("http://{text}")).ok())?;
+        let url = Url::parse(text).ok().filter(Url::has_host).or_else(|| {
+            let without_scheme = !text.contains("://");
+            without_scheme.then(|| Url::parse(&format!("http://{text}")).ok())?
+        })?;
         let (kind, port) = match url.scheme() {
             "http" => (ProxyKind::Http, 80),
             "https" => (ProxyKind::Https, 443),
@@ -278,7 +278,7 @@ mod tests {
             (of(&cgi, "http://a/"), of(&cgi, "https://a/").is_some()),
             (None, true)
         );
-        for bad in ["ftp://p/", "http://[::1"] {
+        for bad in ["ftp://p/", "http://", "://", "http://[::1"] {
             assert_eq!(of(&with(&[("HTTP_PROXY", bad)]), "http://a/"), None, "{bad}");
         }
         for (text, kind, uri) in [

@@ -273,7 +273,11 @@ fn waiting(thinking: u64) -> Limits {
 /// One thread runs everything here: what keeps it keeps all.
 #[tokio::test]
 async fn a_slow_policy_does_not_delay_other_calls() {
-    let handler = slow(waiting(4)).await;
+    let handler = slow(Limits {
+        at_once: Duration::from_millis(500),
+        ..waiting(5)
+    })
+    .await;
     let slow: Vec<_> = (0..2)
         .map(|_| {
             let handler = Arc::clone(&handler);
@@ -300,7 +304,7 @@ async fn too_many_slow_evaluations_are_refused() {
         places: 1,
         waiting: 1,
         patience: Duration::from_secs(60),
-        ..waiting(2)
+        ..waiting(3)
     })
     .await;
     let mut calls: futures::stream::FuturesUnordered<_> = (0..3)
