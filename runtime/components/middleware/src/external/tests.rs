@@ -261,6 +261,7 @@ impl Drop for Python {
 }
 
 #[tokio::test]
+#[expect(clippy::print_stderr, reason = "a skipped test says why")]
 async fn the_python_example_handles_requests_and_errors() {
     let folder = TempDir::new().unwrap();
     let socket = folder.path().join("tenants.sock");
