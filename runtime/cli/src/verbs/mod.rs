@@ -97,7 +97,7 @@ enum Verb {
 
 /// What a command line asks for.
 enum Parsed {
-    Served(Cli),
+    Served(Box<Cli>),
     /// The answer to a verb that is not there, and whether it is to be JSON.
     Absent(String, bool),
 }
@@ -128,10 +128,10 @@ pub(crate) fn main(name: &str, args: &[String], environment: Environment, detach
         .try_get_matches_from(words)
         .and_then(|matches| match absent::answer(&matches, name) {
             Some(text) => Ok(Parsed::Absent(text, matches.get_flag("log_as_json"))),
-            None => Cli::from_arg_matches(&matches).map(Parsed::Served),
+            None => Cli::from_arg_matches(&matches).map(|cli| Parsed::Served(Box::new(cli))),
         });
     let cli = match parsed {
-        Ok(Parsed::Served(cli)) => cli,
+        Ok(Parsed::Served(cli)) => *cli,
         Ok(Parsed::Absent(text, json)) => {
             Console::new(json, &environment).say(Status::Failure, &text);
             return ExitCode::FAILURE;
