@@ -97,7 +97,7 @@ fn app(args: &[String]) -> ExitCode {
         "serve" => serve(),
         // As an app that takes its time to start.
         "late" => {
-            thread::sleep(Duration::from_millis(args[1].parse().unwrap()));
+            thread::park_timeout(Duration::from_millis(args[1].parse().unwrap()));
             serve()
         }
         "environment" => {
